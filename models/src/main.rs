@@ -1,0 +1,2 @@
+//! The comparison models.
+fn main() {}

@@ -1,0 +1,11 @@
+//! HTTP/1.1, as bytes and meaning (RFC 9110, RFC 9112). Pure: no I/O, no clock, no descriptors.
+//!
+//! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod request;
+pub mod status;
+
+/// A moment, in milliseconds since an epoch that the caller chose (the runtime's start). Only differences mean anything.
+pub type Millis = u64;
