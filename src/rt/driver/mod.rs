@@ -1,0 +1,71 @@
+//! The seam: submit an operation, get a completion. The engines differ here and nowhere else.
+//!
+//! Chosen once per thread, as an enum: no generics spread over the runtime, no `cfg` in the operations.
+
+pub(crate) mod sim;
+pub(crate) mod uring;
+
+use std::rc::Rc;
+
+use super::sys::buf_ring::BufRing;
+use super::sys::lent::Lent;
+use super::sys::ring::Wait;
+use super::sys::sqe::Cqe;
+
+/// An engine.
+pub(crate) enum Driver {
+    /// io_uring: the default.
+    Uring(Box<uring::Uring>),
+    /// A kernel made of a seed: virtual time, a network in memory, faults on purpose. For tests.
+    Sim(Box<sim::Sim>),
+}
+
+impl Driver {
+    /// Queues an operation. Never refused: what does not fit now is submitted, in order, by a later `enter`.
+    pub(crate) fn push(&mut self, lent: Lent) {
+        match self {
+            Driver::Uring(uring) => uring.push(lent),
+            Driver::Sim(sim) => sim.push(lent),
+        }
+    }
+
+    /// Submits what is queued and waits.
+    pub(crate) fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        match self {
+            Driver::Uring(uring) => uring.enter(wait),
+            Driver::Sim(sim) => sim.enter(wait),
+        }
+    }
+
+    /// Moves the completions that are there into `into`.
+    pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
+        match self {
+            Driver::Uring(uring) => uring.reap(into),
+            Driver::Sim(sim) => sim.reap(into),
+        }
+    }
+
+    /// Nanoseconds on the engine's clock: CLOCK_MONOTONIC, or virtual.
+    pub(crate) fn now_ns(&self) -> u64 {
+        match self {
+            Driver::Uring(_) => super::sys::clock::monotonic_ns(),
+            Driver::Sim(sim) => sim.now_ns(),
+        }
+    }
+
+    /// The pool that receives land in.
+    pub(crate) fn pool(&self) -> &Rc<BufRing> {
+        match self {
+            Driver::Uring(uring) => uring.pool(),
+            Driver::Sim(sim) => sim.pool(),
+        }
+    }
+
+    /// Entries that were pushed and not yet submitted.
+    pub(crate) fn queued(&mut self) -> usize {
+        match self {
+            Driver::Uring(uring) => uring.queued(),
+            Driver::Sim(sim) => sim.queued(),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Files: opened and read on the ring; facts by plain `fstat(2)`, because STATX always goes to a worker thread.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use super::op::{Op, Unclaimed, filled};
+use super::sys::file::{self, OpenRequest};
+use super::sys::io_buf::{IoBuf, IoBufMut};
+use super::sys::sqe::{Fd, Sqe};
+
+/// An open file.
+#[derive(Debug)]
+pub struct File {
+    fd: OwnedFd,
+}
+
+/// What kind of thing a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A FIFO, socket or device.
+    Special,
+}
+
+/// The facts of an inode, as `fstat(2)` gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes.
+    pub len: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Last change of the contents: seconds since 1970, and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Last change of the inode.
+    pub ctime: (i64, u32),
+    /// The inode's number, unique in its device.
+    pub inode: u64,
+    /// The device.
+    pub device: u64,
+}
+
+impl File {
+    /// Opens for reading.
+    ///
+    /// Dropped while waiting: a descriptor that was opened is closed.
+    ///
+    /// # Errors
+    /// ENOENT, EACCES, EMFILE: openat2(2).
+    pub async fn open(path: impl AsRef<Path>) -> io::Result<File> {
+        File::open_with(path.as_ref(), OFlags::RDONLY, Mode::empty()).await
+    }
+
+    /// Opens for writing; creates it, or empties it.
+    ///
+    /// Dropped while waiting: the file may have been created.
+    ///
+    /// # Errors
+    /// EACCES, ENOSPC, EMFILE: openat2(2).
+    pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        File::open_with(path.as_ref(), flags, Mode::from_raw_mode(0o666)).await
+    }
+
+    async fn open_with(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
+        let path = path.as_os_str().as_encoded_bytes();
+        let request = OpenRequest::new(path, flags | OFlags::CLOEXEC, mode, ResolveFlags::empty())?;
+        Ok(File { fd: open_at(libc::AT_FDCWD, request).await.0? })
+    }
+
+    /// Reads up to the buffer's capacity from `offset` on, replacing its contents; 0 is the end of the file.
+    ///
+    /// Dropped while waiting: nothing is lost, a read at an offset can be repeated.
+    ///
+    /// # Errors
+    /// EIO, EISDIR: pread(2).
+    pub async fn read_at<B: IoBufMut>(&self, buffer: B, offset: u64) -> (io::Result<usize>, B) {
+        let entry = |buffer: &mut B| Sqe::read(self.raw(), buffer.room_ptr(), buffer.room_len(), Some(offset));
+        let (outcome, buffer) = Op::start(buffer, Unclaimed::Forget, entry).await;
+        filled(outcome, buffer)
+    }
+
+    /// Writes some of the bytes at `offset`; the result may be short.
+    ///
+    /// Dropped while waiting: it is not known how much was written.
+    ///
+    /// # Errors
+    /// ENOSPC, EIO: pwrite(2).
+    pub async fn write_at<B: IoBuf>(&self, buffer: B, offset: u64) -> (io::Result<usize>, B) {
+        let entry = |buffer: &mut B| Sqe::write(self.raw(), buffer.bytes_ptr(), buffer.bytes_len(), Some(offset));
+        let (outcome, buffer) = Op::start(buffer, Unclaimed::Forget, entry).await;
+        (outcome.count(), buffer)
+    }
+
+    /// The facts as they are now.
+    ///
+    /// # Errors
+    /// fstat(2); hardly ever.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        metadata(&self.fd)
+    }
+
+    /// Whether the bytes at `offset` can be had without waiting for a disk.
+    pub fn is_cached(&self, offset: u64) -> bool {
+        file::is_cached(&self.fd, offset)
+    }
+
+    /// sendfile(2) of at most `count` bytes from `offset` on to a non-blocking socket, now, on this thread.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; EPIPE, ECONNRESET; EINVAL where the file system cannot.
+    pub fn send_to(&self, socket: &OwnedFd, offset: u64, count: usize) -> io::Result<usize> {
+        file::sendfile(socket, &self.fd, offset, count)
+    }
+
+    fn raw(&self) -> Fd {
+        Fd::Raw(self.fd.as_raw_fd())
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<File> for OwnedFd {
+    fn from(file: File) -> OwnedFd {
+        file.fd
+    }
+}
+
+impl From<OwnedFd> for File {
+    fn from(fd: OwnedFd) -> File {
+        File { fd }
+    }
+}
+
+/// A directory that names are looked up in, and never outside of: no `..`, symlink or magic link leads out of it
+/// (`RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS`, openat2(2)), whatever is changed while the look-up runs.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+}
+
+/// What a name beneath a [`Dir`] led to. Nothing has been opened for reading: a FIFO or device was not touched.
+#[derive(Debug)]
+pub struct Found {
+    path_only: OwnedFd,
+    /// Its facts.
+    pub metadata: Metadata,
+}
+
+impl Dir {
+    /// Opens the directory itself. Blocking; for start-up.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTDIR, EACCES: open(2).
+    pub fn open(path: &Path) -> io::Result<Dir> {
+        Ok(Dir { fd: file::open_dir(path)? })
+    }
+
+    /// Looks a relative name up. From the kernel's name cache at once; else on one of at most four worker threads.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTDIR, EACCES, ELOOP; EXDEV for what leads outside.
+    pub async fn find(&self, name: &[u8]) -> io::Result<Found> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+        let name = if name.is_empty() { b"." } else { name };
+        let mut request = OpenRequest::new(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        loop {
+            let (opened, back) = open_at(self.fd.as_raw_fd(), request).await;
+            match opened {
+                // Not in the name cache; or, without CACHED, something was renamed meanwhile: look again.
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => request = back.without_cached(),
+                opened => {
+                    let path_only = opened?;
+                    return Ok(Found { metadata: metadata(&path_only)?, path_only });
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Found {
+    /// Opens what was found for reading: that very inode.
+    ///
+    /// # Errors
+    /// EACCES; `InvalidInput` for a special file.
+    pub fn open(&self) -> io::Result<File> {
+        match self.metadata.kind {
+            Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::File | Kind::Directory => Ok(File { fd: file::reopen(&self.path_only)? }),
+        }
+    }
+}
+
+async fn open_at(dir: i32, request: OpenRequest) -> (io::Result<OwnedFd>, OpenRequest) {
+    let entry = |request: &mut OpenRequest| {
+        let (path, how) = request.pointers();
+        Sqe::openat2(dir, path, how)
+    };
+    let (outcome, request) = Op::start(request, Unclaimed::CloseRaw, entry).await;
+    (outcome.count().map(|fd| file::adopt(fd as i32)), request)
+}
+
+fn metadata(fd: impl AsFd) -> io::Result<Metadata> {
+    let stat = file::stat(fd)?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Special,
+    };
+    Ok(Metadata {
+        kind,
+        len: stat.st_size as u64,
+        mode: stat.st_mode & 0o7777,
+        mtime: (stat.st_mtime, stat.st_mtime_nsec as u32),
+        ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
+        inode: stat.st_ino,
+        device: stat.st_dev,
+    })
+}

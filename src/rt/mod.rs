@@ -1,0 +1,375 @@
+//! The runtime: tasks, timers, sockets, files, pipes and processes on one io_uring per thread. It knows nothing of HTTP.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = ucaffeine::rt::Builder::new().build()?;
+//! runtime.block_on(async {
+//!     let listener = ucaffeine::rt::net::TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
+//!     loop {
+//!         let stream = listener.accept().await?;
+//!         ucaffeine::rt::spawn(async move {
+//!             while let Ok(Some(data)) = stream.recv().await {
+//!                 if stream.write_all(data.to_vec()).await.0.is_err() {
+//!                     break;
+//!                 }
+//!             }
+//!         });
+//!     }
+//! })
+//! # }
+//! ```
+//!
+//! A runtime belongs to the thread that built it, and a thread has at most one in its life: operations are found by
+//! their number alone. Everything it hands out works only there; [`Remote`] is the way in from other threads.
+//!
+//! **Buffers are owned.** An operation takes its buffer and gives it back with the result, because the kernel may write
+//! to it until the operation's last completion. **Dropping a future** cancels its operation and never blocks; what each
+//! one may have done by then is said where it is made.
+
+pub(crate) mod driver;
+pub(crate) mod op;
+#[allow(unsafe_code)]
+pub(crate) mod sys;
+pub(crate) mod task;
+pub(crate) mod timer;
+pub(crate) mod waker;
+
+mod builder;
+mod direct;
+mod mailbox;
+mod select;
+mod stats;
+
+pub mod fs;
+pub mod net;
+
+pub mod time;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+pub use builder::{Builder, Unavailable};
+pub use mailbox::Remote;
+pub use select::{Either, join2, select2};
+pub use stats::Stats;
+pub use sys::buf_ring::RecvBuf;
+pub use sys::io_buf::{IoBuf, IoBufMut};
+pub use task::{JoinError, JoinHandle};
+
+use driver::Driver;
+use op::{Key, SharedSlots};
+use sys::lent::Lent;
+use sys::ring::Wait;
+use sys::sqe::{Cqe, Fd, Sqe};
+use waker::TaskId;
+
+/// Polls of ready tasks between two looks at the kernel: enough for every connection of a full pass, few enough that
+/// tasks which wake each other cannot keep the ring waiting.
+const POLLS_PER_TURN_MAX: usize = 1024;
+/// How long the end of a runtime waits for the kernel's last word before it leaks what is still lent.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// The index that the future of `block_on` goes by.
+const MAIN: u32 = TaskId::TASKS_MAX - 1;
+
+/// Everything that belongs to one core.
+pub(crate) struct Core {
+    /// Number of this runtime in the process, the first part of its tasks' names.
+    id: u16,
+    driver: RefCell<Driver>,
+    pub(crate) slots: SharedSlots,
+    tasks: task::Tasks,
+    pub(crate) timers: RefCell<timer::Wheel>,
+    pub(crate) direct: direct::DirectTable,
+    mailbox: Arc<mailbox::Mailbox>,
+    pub(crate) stats: stats::Counters,
+    main_woken: Cell<bool>,
+    now_ns: Cell<u64>,
+    /// Between turns: completions on their way from the driver to their slots.
+    reaped: RefCell<Vec<Cqe>>,
+    pacing: Cell<stats::Pacing>,
+}
+
+/// A runtime on the thread that built it ([`Builder::build`]).
+///
+/// Dropped: every task is dropped, everything in flight is cancelled and waited for (5 s at most; what the kernel still
+/// holds then is leaked, for the kernel may write to it).
+pub struct Runtime {
+    core: Rc<Core>,
+}
+
+impl Runtime {
+    /// Runs `future`, and every task it spawns, until it is ready. Tasks that are not done then stay, and go on with the
+    /// next `block_on`.
+    ///
+    /// # Panics
+    /// If called from inside a task.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let core = &self.core;
+        let mut main = std::pin::pin!(future);
+        let waker = TaskId::new(core.id, MAIN, 0).waker();
+        let mut context = Context::from_waker(&waker);
+        core.main_woken.set(true);
+        loop {
+            if core.main_woken.replace(false)
+                && let Poll::Ready(output) = main.as_mut().poll(&mut context)
+            {
+                return output;
+            }
+            core.tasks.run(POLLS_PER_TURN_MAX);
+            core.turn();
+        }
+    }
+
+    /// A handle through which other threads reach this one.
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.core.mailbox))
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+}
+
+impl Core {
+    /// One turn: everything queued goes to the kernel, everything that is done comes back, in one syscall.
+    fn turn(&self) {
+        let wait = self.wait();
+        let mut driver = self.driver.borrow_mut();
+        self.stats.submitted(driver.queued() as u64);
+        driver.enter(wait).expect("io_uring_enter failed for a reason that is a bug here");
+        let mut reaped = self.reaped.take();
+        driver.reap(&mut reaped);
+        self.now_ns.set(driver.now_ns());
+        drop(driver);
+        self.stats.turned(reaped.len() as u64);
+        self.pace(reaped.len());
+        for cqe in reaped.drain(..) {
+            self.complete(cqe);
+        }
+        self.reaped.replace(reaped);
+        self.read_mail();
+        let now = self.now_ns.get() / 1_000_000;
+        self.timers.borrow_mut().expire(now, |waker| waker.wake());
+    }
+
+    fn wait(&self) -> Wait {
+        if self.tasks.has_ready() || self.main_woken.get() || self.mailbox.has_mail() {
+            return Wait::No;
+        }
+        let next = self.timers.borrow().next();
+        let timeout = next.map(|tick| Duration::from_nanos((tick * 1_000_000).saturating_sub(self.now_ns.get())));
+        self.pacing.get().wait(timeout)
+    }
+
+    fn pace(&self, completions: usize) {
+        let mut pacing = self.pacing.get();
+        pacing.observe(completions);
+        self.pacing.set(pacing);
+    }
+
+    fn complete(&self, cqe: Cqe) {
+        if cqe.user_data == Key::NOBODY.user_data() || cqe.user_data == Key::WAKE_UP.user_data() {
+            return;
+        }
+        let (then, leftover) = self.slots.borrow_mut().complete(cqe);
+        drop(leftover);
+        self.then(then);
+    }
+
+    fn read_mail(&self) {
+        for message in self.mailbox.take() {
+            match message {
+                mailbox::Message::Wake(id) => self.wake(id),
+                mailbox::Message::Run(work) => work(),
+            }
+        }
+    }
+
+    fn wake(&self, id: TaskId) {
+        if id.index() == MAIN { self.main_woken.set(true) } else { self.tasks.wake(id) }
+    }
+
+    pub(crate) fn push(&self, lent: Lent) {
+        self.driver.borrow_mut().push(lent);
+    }
+
+    /// Asks the kernel to give up an operation. It still completes, as cancelled or as done.
+    pub(crate) fn cancel(&self, key: Key) {
+        self.push_for_nobody(Sqe::cancel(key.user_data()).quiet());
+    }
+
+    /// Closes a descriptor, after everything that was queued on it.
+    pub(crate) fn close(&self, fd: Fd) {
+        self.push_for_nobody(Sqe::close(fd).quiet());
+        if let Fd::Direct(_) = fd {
+            self.direct.released();
+        }
+    }
+
+    fn push_for_nobody(&self, mut sqe: Sqe) {
+        sqe.user_data = Key::NOBODY.user_data();
+        self.push(Lent::without_memory(sqe));
+    }
+
+    fn stats(&self) -> Stats {
+        let in_flight = self.slots.borrow().in_flight();
+        let buffers_out = self.driver.borrow().pool().outstanding();
+        let timers = self.timers.borrow().armed();
+        self.stats.snapshot(Stats {
+            tasks: self.tasks.live(),
+            tasks_panicked: self.tasks.panicked.get(),
+            operations_in_flight: in_flight,
+            buffers_out: usize::from(buffers_out),
+            timers,
+            direct_used: self.direct.used(),
+            ..Stats::default()
+        })
+    }
+
+    /// Cancels everything and waits for the kernel's last word on each. False: some of it is still lent.
+    fn drain(&self) -> bool {
+        self.tasks.clear();
+        self.push_for_nobody(Sqe::cancel_everything());
+        let deadline = self.driver.borrow().now_ns() + DRAIN_MAX.as_nanos() as u64;
+        loop {
+            let mut driver = self.driver.borrow_mut();
+            let in_flight = self.slots.borrow().in_flight();
+            if in_flight == 0 && driver.queued() == 0 {
+                return true;
+            }
+            if driver.now_ns() > deadline {
+                return false;
+            }
+            let wait = Wait::For { completions: 1, timeout: Some(Duration::from_millis(20)), linger: None };
+            let entered = driver.enter(if in_flight == 0 { Wait::No } else { wait });
+            let mut reaped = Vec::new();
+            driver.reap(&mut reaped);
+            drop(driver);
+            reaped.into_iter().for_each(|cqe| self.complete(cqe));
+            if entered.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if !self.core.drain() {
+            // The kernel may still write to what is lent: keep all of it, for ever.
+            std::mem::forget(Rc::clone(&self.core));
+        }
+        mailbox::unregister(self.core.id);
+        CORE.with(|core| drop(core.borrow_mut().take()));
+    }
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with this thread's core.
+///
+/// # Panics
+/// Outside a runtime.
+pub(crate) fn with_core<T>(f: impl FnOnce(&Core) -> T) -> T {
+    CORE.with_borrow(|core| f(core.as_ref().expect("this needs a ucaffeine runtime on the thread")))
+}
+
+/// As `with_core`; `None` outside a runtime (a handle may be dropped after its runtime).
+pub(crate) fn try_with_core<T>(f: impl FnOnce(&Core) -> T) -> Option<T> {
+    CORE.try_with(|core| core.try_borrow().ok()?.as_ref().map(|core| f(core))).ok().flatten()
+}
+
+/// Starts a task on this core. It runs for as long as the runtime does, whether or not the handle is kept.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
+    let (task, handle) = task::joinable(future);
+    with_core(|core| core.tasks.add(Box::pin(task)));
+    handle
+}
+
+/// As [`spawn`], without a handle: one allocation, the future's own.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn spawn_detached(future: impl Future<Output = ()> + 'static) {
+    with_core(|core| core.tasks.add(Box::pin(future)));
+}
+
+/// Lets every other ready task run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A handle through which other threads reach this one.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn remote() -> Remote {
+    with_core(|core| Remote::new(Arc::clone(&core.mailbox)))
+}
+
+/// What this core has counted so far.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn stats() -> Stats {
+    with_core(Core::stats)
+}
+
+/// Wakes a task, from any thread.
+fn wake(id: TaskId) {
+    let here = try_with_core(|core| {
+        let mine = core.id == id.runtime();
+        if mine {
+            core.wake(id);
+        }
+        mine
+    });
+    if here != Some(true) {
+        mailbox::wake_elsewhere(id);
+    }
+}
+
+/// Faults that the simulation plants to prove that it would find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A slot keeps its generation, so a late cancel hits the slot's next tenant.
+    GenerationIgnored,
+    /// A send that was cut short is taken for whole.
+    ShortSendIgnored,
+    /// A receive that ended for want of a buffer is not armed again.
+    EnobufsNotRearmed,
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(crate) static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+#[cfg(test)]
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) fn planted(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,436 @@
+//! TCP and Unix stream sockets on the ring's own descriptor table.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::task::{Context, Poll};
+
+use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
+use super::stats::add;
+use super::sys::buf_ring::RecvBuf;
+use super::sys::io_buf::{IoBuf, IoBufMut};
+use super::sys::socket::{self, Share};
+use super::sys::sqe::{Fd, Sqe};
+use super::{Bug, planted, try_with_core, with_core};
+
+/// A listening socket of one core. With [`TcpListener::bind_shared`] every core has its own on the same port
+/// (SO_REUSEPORT) and the kernel spreads connections over them.
+///
+/// Accepts by one multishot operation while the descriptor table has room, by one operation per free slot near its end,
+/// and not at all when it is full: the backlog is then the queue.
+pub struct TcpListener {
+    listener: OwnedFd,
+    multi: RefCell<Option<Multi>>,
+}
+
+/// A listening Unix stream socket; accepts like a [`TcpListener`].
+pub type UnixListener = TcpListener;
+
+impl TcpListener {
+    /// Listens on an address that nobody else may share.
+    ///
+    /// # Errors
+    /// EADDRINUSE, EADDRNOTAVAIL, EACCES (a port below 1024): bind(2), listen(2).
+    pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+        let backlog = with_core(|core| core.direct.backlog_max()) as i32;
+        Ok(TcpListener::from_fd(socket::listen_tcp(addr, backlog, Share::First)?))
+    }
+
+    /// Listens beside the first core's listener on the same port.
+    ///
+    /// # Errors
+    /// As for [`TcpListener::bind`].
+    pub fn bind_shared(addr: SocketAddr) -> io::Result<TcpListener> {
+        let backlog = with_core(|core| core.direct.backlog_max()) as i32;
+        Ok(TcpListener::from_fd(socket::listen_tcp(addr, backlog, Share::Another)?))
+    }
+
+    /// Listens on a path; replaces a socket file that nobody listens on.
+    ///
+    /// # Errors
+    /// EADDRINUSE (somebody does), ENOENT, EACCES.
+    pub fn bind_unix(path: &Path) -> io::Result<TcpListener> {
+        let backlog = with_core(|core| core.direct.backlog_max()) as i32;
+        Ok(TcpListener::from_fd(socket::listen_unix(path, backlog)?))
+    }
+
+    /// Uses a socket that listens already (another core's, duplicated; or one that was handed to the process).
+    pub fn from_fd(listener: OwnedFd) -> TcpListener {
+        TcpListener { listener, multi: RefCell::new(None) }
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// `Unsupported` for a Unix socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::local_addr(self.listener.as_fd())
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone()
+    }
+
+    /// The next connection. Cancel-safe: a connection that arrives while nobody waits is kept for the next call.
+    ///
+    /// # Errors
+    /// ENOMEM or a broken listener. What is only one client's misfortune (ECONNABORTED) is not reported.
+    pub async fn accept(&self) -> io::Result<TcpStream> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        let mut multi = self.multi.borrow_mut();
+        loop {
+            let (used, high, low, full) =
+                with_core(|core| (core.direct.used(), core.direct.high(), core.direct.low(), core.direct.is_full()));
+            let Some(armed) = multi.as_mut() else {
+                if full {
+                    with_core(|core| core.direct.wait(context.waker()));
+                    return Poll::Pending;
+                }
+                // Below the low mark for as long as it goes; above it, one accept for one free slot.
+                *multi = Some(Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), used < low)));
+                continue;
+            };
+            if used >= high && armed.is_armed() {
+                with_core(|core| add(&core.stats.accept_pauses, 1));
+                armed.cancel();
+            }
+            match armed.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Next::Ended) => *multi = None,
+                Poll::Ready(Next::Result(outcome)) if outcome.result >= 0 => {
+                    with_core(|core| core.direct.taken());
+                    return Poll::Ready(Ok(TcpStream::new(Fd::Direct(outcome.result as u32))));
+                }
+                Poll::Ready(Next::Result(outcome)) => match -outcome.result {
+                    libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
+                    // The table was full after all; our count says when to try again.
+                    libc::ENFILE => {}
+                    errno => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+                },
+            }
+        }
+    }
+
+    /// Stops accepting: the operation is cancelled, and [`accept`](Self::accept) then returns what was under way
+    /// and starts anew. For a drain: call this, then accept until nothing comes, then drop.
+    pub fn pause(&self) {
+        if let Some(multi) = self.multi.borrow().as_ref().filter(|multi| multi.is_armed()) {
+            multi.cancel();
+        }
+    }
+
+    fn fd(&self) -> Fd {
+        Fd::Raw(self.listener.as_raw_fd())
+    }
+}
+
+/// A connected stream socket, TCP or Unix, on the ring's descriptor table.
+///
+/// Dropped: a receive that waits is cancelled, then the socket is closed, in this order, in the next turn.
+pub struct TcpStream {
+    fd: Fd,
+    /// The armed multishot receive, and results that wait in it.
+    recv: RefCell<Option<Multi>>,
+    ended: Cell<bool>,
+}
+
+/// A connected Unix stream socket.
+pub type UnixStream = TcpStream;
+
+impl TcpStream {
+    fn new(fd: Fd) -> TcpStream {
+        TcpStream { fd, recv: RefCell::new(None), ended: Cell::new(false) }
+    }
+
+    /// Connects.
+    ///
+    /// Dropped while waiting: the socket is closed.
+    ///
+    /// # Errors
+    /// ECONNREFUSED, ETIMEDOUT, ENETUNREACH, ENFILE (the table is full): connect(2).
+    pub async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
+        let domain = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let entry = |(): &mut ()| Sqe::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
+        let (made, ()) = Op::start((), Unclaimed::CloseDirect, entry).await;
+        let slot = made.count()? as u32;
+        with_core(|core| core.direct.taken());
+        let stream = TcpStream::new(Fd::Direct(slot));
+        let (storage, len) = socket::to_storage(addr);
+        let entry = |storage: &mut Box<_>| Sqe::connect(stream.fd, &raw const **storage, len);
+        let (connected, _) = Op::start(Box::new(storage), Unclaimed::Forget, entry).await;
+        connected.count()?;
+        Ok(stream)
+    }
+
+    /// The next bytes, in place in the core's buffer pool; `None` at the end of input, once and for ever.
+    ///
+    /// Nothing is held while it waits. Cancel-safe: bytes that arrive while nobody waits are kept, a few buffers at
+    /// most; then the kernel's socket buffer holds them, and the peer is slowed down.
+    ///
+    /// # Errors
+    /// ECONNRESET and its kin: recv(2).
+    pub async fn recv(&self) -> io::Result<Option<RecvBuf>> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&self, context: &mut Context<'_>) -> Poll<io::Result<Option<RecvBuf>>> {
+        if self.ended.get() {
+            return Poll::Ready(Ok(None));
+        }
+        let mut recv = self.recv.borrow_mut();
+        loop {
+            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd)));
+            let outcome = match multi.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Next::Ended) => {
+                    *recv = None;
+                    continue;
+                }
+                Poll::Ready(Next::Result(outcome)) => outcome,
+            };
+            match (outcome.result, -outcome.result) {
+                (_, libc::ENOBUFS) => {
+                    *recv = None;
+                    if starved(context) {
+                        return Poll::Pending;
+                    }
+                }
+                // Paused, or more buffers waited here than one connection may hold: armed again now.
+                (_, libc::ECANCELED) => *recv = None,
+                (0, _) => {
+                    self.ended.set(true);
+                    return Poll::Ready(Ok(None));
+                }
+                _ => return Poll::Ready(take_buffer(outcome).map(Some)),
+            }
+        }
+    }
+
+    /// Lets the kernel's socket buffer fill instead of ours. The next [`recv`](Self::recv) goes on.
+    pub fn pause_recv(&self) {
+        if let Some(multi) = self.recv.borrow().as_ref().filter(|multi| multi.is_armed()) {
+            multi.cancel();
+        }
+    }
+
+    /// Reads into a buffer of the caller's: up to its capacity, replacing its contents; 0 is the end of input.
+    /// Not to be mixed with [`recv`](Self::recv), which may hold bytes that came before.
+    ///
+    /// Dropped while waiting: bytes that had arrived are lost.
+    ///
+    /// # Errors
+    /// recv(2).
+    pub async fn read<B: IoBufMut>(&self, buffer: B) -> (io::Result<usize>, B) {
+        let entry = |buffer: &mut B| Sqe::recv(self.fd, buffer.room_ptr(), buffer.room_len());
+        let (outcome, buffer) = Op::start(buffer, Unclaimed::Forget, entry).await;
+        filled(outcome, buffer)
+    }
+
+    /// Sends some of the bytes; the result may be short.
+    ///
+    /// Dropped while waiting: it is not known how much was sent.
+    ///
+    /// # Errors
+    /// EPIPE, ECONNRESET: send(2).
+    pub async fn write<B: IoBuf>(&self, buffer: B) -> (io::Result<usize>, B) {
+        self.write_from(buffer, 0).await
+    }
+
+    /// Sends some of the bytes from `start` on; the result may be short.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end.
+    pub fn write_from<B: IoBuf>(
+        &self,
+        buffer: B,
+        start: usize,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + use<B> {
+        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
+        let fd = self.fd;
+        let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
+        let sent = Op::start(buffer, Unclaimed::Forget, entry);
+        async move {
+            let (outcome, buffer) = sent.await;
+            (outcome.count(), buffer)
+        }
+    }
+
+    /// Sends all of the bytes.
+    ///
+    /// Dropped while waiting: it is not known how much was sent.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_all<B: IoBuf>(&self, mut buffer: B) -> (io::Result<()>, B) {
+        let mut sent = 0;
+        while sent < buffer.bytes_len() {
+            let (written, back) = self.write_from(buffer, sent).await;
+            buffer = back;
+            match written {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(count) => sent += count,
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Sends some of `first`, then of `second`, as one message, from byte `start` of both together on.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end of both.
+    pub async fn write_two<A: IoBuf, B: IoBuf>(&self, first: A, second: B, start: usize) -> (io::Result<usize>, A, B) {
+        let pair = super::sys::msg::Pair::new(first, second, start);
+        let entry = |pair: &mut Box<_>| Sqe::sendmsg(self.fd, super::sys::msg::Pair::message(pair));
+        let (outcome, pair) = Op::start(pair, Unclaimed::Forget, entry).await;
+        let (first, second) = pair.into_parts();
+        (outcome.count(), first, second)
+    }
+
+    /// Waits until the socket may be written to without waiting (or is broken).
+    ///
+    /// # Errors
+    /// poll(2).
+    pub async fn writable(&self) -> io::Result<()> {
+        self.poll_events(libc::POLLOUT as u32).await.map(drop)
+    }
+
+    /// Waits until the peer is gone for good: a reset or a broken connection, not a mere end of its input.
+    ///
+    /// # Errors
+    /// poll(2).
+    pub async fn broken(&self) -> io::Result<()> {
+        // POLLERR and POLLHUP are always reported.
+        self.poll_events(0).await.map(drop)
+    }
+
+    async fn poll_events(&self, events: u32) -> io::Result<usize> {
+        Op::start((), Unclaimed::Forget, |()| Sqe::poll(self.fd, events)).await.0.count()
+    }
+
+    /// The peer's address. Asked of the kernel each time, without a syscall of its own.
+    ///
+    /// # Errors
+    /// `Unsupported` for a Unix socket; ENOTCONN.
+    pub async fn peer_addr(&self) -> io::Result<SocketAddr> {
+        const SO_PEERNAME: i32 = 28;
+        let room = Vec::with_capacity(size_of::<libc::sockaddr_storage>());
+        let entry = |room: &mut Vec<u8>| {
+            Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), room.capacity())
+        };
+        let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
+        let (count, room) = filled(outcome, room);
+        count?;
+        socket::from_sockaddr_bytes(&room).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// A process-wide, non-blocking descriptor of the same socket, for calls that have no place on the ring
+    /// (`sendfile(2)`, `shutdown(2)`).
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub async fn install(&self) -> io::Result<OwnedFd> {
+        let Fd::Direct(slot) = self.fd else { return Err(io::ErrorKind::Unsupported.into()) };
+        let (outcome, ()) = Op::start((), Unclaimed::CloseRaw, |()| Sqe::install(slot)).await;
+        Ok(super::sys::file::adopt(outcome.count()? as i32))
+    }
+
+    /// Ends our side of the stream (`Shutdown::Write`); the peer reads an end of input, and may still send.
+    ///
+    /// # Errors
+    /// ENOTCONN; `Unsupported` for anything but `Shutdown::Write`.
+    pub async fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        if how != Shutdown::Write {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        socket::shutdown_write(&self.install().await?)
+    }
+
+    /// Two views, one for each direction, so that one task's two futures can use them at once.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        (ReadHalf(self), WriteHalf(self))
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        // First the cancel, then the close: a close alone leaves the receive armed on a socket without a name.
+        drop(self.recv.take());
+        if let Fd::Direct(_) = self.fd {
+            try_with_core(|core| core.close(self.fd));
+        }
+    }
+}
+
+/// The reading direction of a [`TcpStream`].
+pub struct ReadHalf<'s>(&'s TcpStream);
+
+/// The writing direction of a [`TcpStream`].
+pub struct WriteHalf<'s>(&'s TcpStream);
+
+impl ReadHalf<'_> {
+    /// As [`TcpStream::recv`].
+    ///
+    /// # Errors
+    /// As [`TcpStream::recv`].
+    pub async fn recv(&mut self) -> io::Result<Option<RecvBuf>> {
+        self.0.recv().await
+    }
+}
+
+impl WriteHalf<'_> {
+    /// As [`TcpStream::write_all`].
+    ///
+    /// # Errors
+    /// As [`TcpStream::write_all`].
+    pub async fn write_all<B: IoBuf>(&mut self, buffer: B) -> (io::Result<()>, B) {
+        self.0.write_all(buffer).await
+    }
+
+    /// As [`TcpStream::shutdown`].
+    ///
+    /// # Errors
+    /// As [`TcpStream::shutdown`].
+    pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how).await
+    }
+}
+
+/// The pool was empty: true to wait for a buffer to come back, false to try again at once.
+pub(super) fn starved(context: &Context<'_>) -> bool {
+    with_core(|core| {
+        add(&core.stats.buffers_exhausted, 1);
+        planted(Bug::EnobufsNotRearmed) || core.driver.borrow().pool().wait_for_one(context.waker())
+    })
+}
+
+/// The buffer of a completion that has one.
+pub(super) fn take_buffer(outcome: Outcome) -> io::Result<RecvBuf> {
+    let len = outcome.count()?;
+    let bid = outcome.buffer().ok_or(io::ErrorKind::InvalidData)?;
+    Ok(with_core(|core| core.driver.borrow().pool().guard(bid, len)))
+}

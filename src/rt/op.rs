@@ -1,0 +1,554 @@
+//! Operations in flight: who owns the memory, who waits, what a dropped future leaves behind.
+//!
+//! One rule: whatever an operation lends to the kernel lives in its slot until the last completion, whatever becomes of
+//! the future. A future holds only the slot's [`Key`] (index and generation, which is also the entry's `user_data`).
+//! Dropping it orphans the slot and queues a cancel; the slot is freed, and a result nobody will take is disposed of
+//! (closed, given back), when the kernel has said its last word. So a drop costs no wait and loses no memory.
+//!
+//! Slots live in chunks that never move: entries point into them.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, align_of, size_of};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::sys::buf_ring::BufRing;
+use super::sys::io_buf::IoBufMut;
+use super::sys::lent::Lent;
+use super::sys::sqe::{CQE_BUFFER, Cqe, Fd, Sqe};
+use super::{Core, with_core};
+
+/// Slot index in the low half, generation in the high half: the operation's `user_data`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    /// The `user_data` of entries that nobody waits for: cancels, closes. Never an index.
+    pub(crate) const NOBODY: Key = Key(u64::MAX);
+    /// The `user_data` of a wake-up from another core.
+    pub(crate) const WAKE_UP: Key = Key(u64::MAX - 1);
+
+    pub(crate) fn user_data(self) -> u64 {
+        self.0
+    }
+
+    fn new(index: u32, generation: u32) -> Key {
+        Key(u64::from(generation) << 32 | u64::from(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// What becomes of a result that nobody will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclaimed {
+    /// It is a count: nothing to do.
+    Forget,
+    /// It is a process-wide descriptor: close it.
+    CloseRaw,
+    /// It is a slot of the direct table: release it.
+    CloseDirect,
+}
+
+const CHUNK: usize = 128;
+const NONE: u32 = u32::MAX;
+/// Pool buffers that wait unread in one receive before it is paused; a few more may be under way.
+const HELD_BUFFERS_MAX: u16 = 4;
+/// Inline room for what an operation lends: a `Bytes`, a `Vec`, a path with its `open_how`. Larger things are boxed.
+const INLINE_WORDS: usize = 6;
+
+struct Slot {
+    lent: MaybeUninit<[u64; INLINE_WORDS]>,
+    /// Drops what is in `lent`; `None` when nothing is.
+    drop_lent: Option<unsafe fn(*mut u8)>,
+    waker: Option<Waker>,
+    state: State,
+    generation: u32,
+    unclaimed: Unclaimed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// `next` of the free list.
+    Free(u32),
+    /// A one-shot in the kernel.
+    Pending,
+    /// A one-shot with its result, not yet taken.
+    Done { result: i32, flags: u32 },
+    /// A multishot: results not yet taken, and whether the kernel will post more.
+    Multi { first: u32, last: u32, held: u16, armed: bool },
+    /// The future is gone; the kernel is not done.
+    Orphan,
+}
+
+/// A multishot result that waits to be taken.
+struct Queued {
+    result: i32,
+    flags: u32,
+    next: u32,
+}
+
+/// All operations of a core.
+pub(crate) struct Slots {
+    chunks: Vec<Box<[Slot; CHUNK]>>,
+    free: u32,
+    in_flight: usize,
+    queued: Vec<Queued>,
+    queued_free: u32,
+    pool: Rc<BufRing>,
+}
+
+/// What to do after a completion was entered, once no slot is borrowed.
+pub(crate) enum Then {
+    Nothing,
+    Wake(Waker),
+    /// Nobody reads this receive: end it before it drains the pool.
+    Pause(Key, Option<Waker>),
+    Dispose(Unclaimed, i32),
+    /// A completion for an operation that does not exist.
+    Stray,
+}
+
+impl Slots {
+    pub(crate) fn new(pool: Rc<BufRing>) -> Slots {
+        Slots { chunks: Vec::new(), free: NONE, in_flight: 0, queued: Vec::new(), queued_free: NONE, pool }
+    }
+
+    /// Operations whose last completion has not been reaped.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Enters a completion. What the operation owned, if that is to go now, comes back to be dropped by the caller, who
+    /// by then borrows no slot: a destructor may do anything.
+    pub(crate) fn complete(&mut self, cqe: Cqe) -> (Then, Leftover) {
+        let none = Leftover::NONE;
+        if cqe.buffer().is_some() {
+            self.pool.left();
+        }
+        let key = Key(cqe.user_data);
+        let Some(state) = self.state_of(key) else {
+            self.give_back(cqe);
+            return (Then::Stray, none);
+        };
+        match state {
+            State::Pending => {
+                debug_assert!(!cqe.more());
+                self.in_flight -= 1;
+                let slot = self.slot(key);
+                slot.state = State::Done { result: cqe.result, flags: cqe.flags };
+                (slot.waker.take().map_or(Then::Nothing, Then::Wake), none)
+            }
+            State::Multi { first, last, held, armed } => {
+                debug_assert!(armed);
+                let node = self.enqueue(cqe);
+                let first = if first == NONE { node } else { first };
+                if last != NONE {
+                    self.queued[last as usize].next = node;
+                }
+                if !cqe.more() {
+                    self.in_flight -= 1;
+                }
+                let held = held + u16::from(cqe.buffer().is_some());
+                let slot = self.slot(key);
+                slot.state = State::Multi { first, last: node, held, armed: cqe.more() };
+                if held == HELD_BUFFERS_MAX && cqe.more() {
+                    return (Then::Pause(key, slot.waker.take()), none);
+                }
+                (slot.waker.take().map_or(Then::Nothing, Then::Wake), none)
+            }
+            State::Orphan => {
+                let unclaimed = self.slot(key).unclaimed;
+                self.give_back(cqe);
+                let then = if cqe.result >= 0 { Then::Dispose(unclaimed, cqe.result) } else { Then::Nothing };
+                if cqe.more() {
+                    return (then, none);
+                }
+                self.in_flight -= 1;
+                (then, self.release(key))
+            }
+            State::Done { .. } | State::Free(_) => {
+                self.give_back(cqe);
+                (Then::Stray, none)
+            }
+        }
+    }
+
+    /// A new slot that owns `lent`; `entry` is built from `lent` where it now lives.
+    fn start<T>(
+        &mut self,
+        lent: T,
+        unclaimed: Unclaimed,
+        multi: bool,
+        entry: impl FnOnce(&mut T) -> Sqe,
+    ) -> (Key, Lent) {
+        let key = self.take_free();
+        let state = if multi { State::Multi { first: NONE, last: NONE, held: 0, armed: true } } else { State::Pending };
+        self.in_flight += 1;
+        let slot = self.slot(key);
+        slot.state = state;
+        slot.unclaimed = unclaimed;
+        let place = slot.put(lent);
+        let mut sqe = entry(place);
+        sqe.user_data = key.user_data();
+        // SAFETY: `sqe` points into or is owned by `lent`, which now lives in a slot that never moves; the slot drops it
+        // in `release` or hands it out in `take`, both only after the last completion. `Slots` itself is leaked, never
+        // dropped, while operations are in flight (`Core::drain`).
+        (key, unsafe { Lent::new(sqe) })
+    }
+
+    /// The future is gone. True where the kernel still has the operation, so that it should be cancelled.
+    fn orphan(&mut self, key: Key) -> (bool, Then, Leftover) {
+        let unclaimed = self.slot(key).unclaimed;
+        match self.state_of(key) {
+            Some(State::Pending) => {
+                let slot = self.slot(key);
+                slot.state = State::Orphan;
+                slot.waker = None;
+                (true, Then::Nothing, Leftover::NONE)
+            }
+            Some(State::Done { result, flags }) => {
+                self.give_back(Cqe { user_data: 0, result, flags });
+                let then = if result >= 0 { Then::Dispose(unclaimed, result) } else { Then::Nothing };
+                (false, then, self.release(key))
+            }
+            _ => unreachable!("a one-shot future whose slot is not its own"),
+        }
+    }
+
+    /// A slot of which only the owner's `Multi` knows: takes the oldest result.
+    fn take_queued(&mut self, key: Key) -> Option<(i32, u32)> {
+        let Some(State::Multi { first, last, held, armed }) = self.state_of(key) else { return None };
+        if first == NONE {
+            return None;
+        }
+        let Queued { result, flags, next } = self.queued[first as usize];
+        self.queued[first as usize].next = self.queued_free;
+        self.queued_free = first;
+        let last = if next == NONE { NONE } else { last };
+        let held = held - u16::from(flags & CQE_BUFFER != 0);
+        self.slot(key).state = State::Multi { first: next, last, held, armed };
+        Some((result, flags))
+    }
+
+    fn enqueue(&mut self, cqe: Cqe) -> u32 {
+        let node = Queued { result: cqe.result, flags: cqe.flags, next: NONE };
+        if self.queued_free == NONE {
+            self.queued.push(node);
+            return (self.queued.len() - 1) as u32;
+        }
+        let index = self.queued_free;
+        self.queued_free = self.queued[index as usize].next;
+        self.queued[index as usize] = node;
+        index
+    }
+
+    fn give_back(&self, cqe: Cqe) {
+        if let Some(bid) = cqe.buffer() {
+            self.pool.give_back(bid);
+        }
+    }
+
+    fn take_free(&mut self) -> Key {
+        if self.free == NONE {
+            self.grow();
+        }
+        let index = self.free;
+        let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
+        let State::Free(next) = slot.state else { unreachable!("a used slot in the free list") };
+        self.free = next;
+        Key::new(index, slot.generation)
+    }
+
+    fn grow(&mut self) {
+        let base = (self.chunks.len() * CHUNK) as u32;
+        let chunk: Vec<Slot> = (0..CHUNK as u32)
+            .map(|n| Slot {
+                lent: MaybeUninit::uninit(),
+                drop_lent: None,
+                waker: None,
+                state: State::Free(if n + 1 == CHUNK as u32 { NONE } else { base + n + 1 }),
+                generation: 0,
+                unclaimed: Unclaimed::Forget,
+            })
+            .collect();
+        let Ok(chunk) = <Box<[Slot; CHUNK]>>::try_from(chunk.into_boxed_slice()) else {
+            unreachable!("the range has CHUNK numbers")
+        };
+        self.chunks.push(chunk);
+        self.free = base;
+    }
+
+    #[must_use]
+    fn release(&mut self, key: Key) -> Leftover {
+        let next = self.free;
+        let slot = self.slot(key);
+        let leftover = Leftover(slot.lent, slot.drop_lent.take());
+        slot.waker = None;
+        slot.state = State::Free(next);
+        // The generation is what tells a late cancel, or a late completion, from the slot's next tenant.
+        if !super::planted(super::Bug::GenerationIgnored) {
+            slot.generation = slot.generation.wrapping_add(1) & (u32::MAX >> 1);
+        }
+        self.free = key.index();
+        leftover
+    }
+
+    fn state_of(&self, key: Key) -> Option<State> {
+        let index = key.index() as usize;
+        let slot = self.chunks.get(index / CHUNK)?.get(index % CHUNK)?;
+        (slot.generation == key.generation()).then_some(slot.state)
+    }
+
+    fn slot(&mut self, key: Key) -> &mut Slot {
+        let index = key.index() as usize;
+        &mut self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+impl Slot {
+    fn put<T>(&mut self, value: T) -> &mut T {
+        debug_assert!(self.drop_lent.is_none());
+        let place = self.lent.as_mut_ptr().cast::<T>();
+        const { assert!(size_of::<T>() <= INLINE_WORDS * 8 && align_of::<T>() <= 8, "box it") };
+        // SAFETY: the room is large and aligned enough (asserted above) and empty (`drop_lent` is None).
+        unsafe { place.write(value) };
+        self.drop_lent = Some(|place| {
+            // SAFETY: called once, by `Leftover::drop`, on the room that holds this T.
+            unsafe { place.cast::<T>().drop_in_place() }
+        });
+        // SAFETY: just written; borrowed from the slot.
+        unsafe { &mut *place }
+    }
+
+    fn take<T>(&mut self) -> T {
+        self.drop_lent = None;
+        // SAFETY: only `Op<T>` calls this, for the slot that its own `start::<T>` filled, once, after completion.
+        unsafe { self.lent.as_ptr().cast::<T>().read() }
+    }
+}
+
+/// What an operation owned, after its end.
+pub(crate) struct Leftover(MaybeUninit<[u64; INLINE_WORDS]>, Option<unsafe fn(*mut u8)>);
+
+impl Leftover {
+    const NONE: Leftover = Leftover(MaybeUninit::uninit(), None);
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        if let Some(drop_lent) = self.1.take() {
+            // SAFETY: `release` moved the value and its drop function here together; the slot no longer has them.
+            unsafe { drop_lent(self.0.as_mut_ptr().cast()) };
+        }
+    }
+}
+
+/// A one-shot operation that owns a `T`. Resolves to the result and the `T`.
+///
+/// Dropped before that: the operation is cancelled; what it had already done (bytes written, a descriptor opened) stays
+/// done or is undone as `Unclaimed` says, and the `T` is dropped when the kernel is through with it.
+pub(crate) struct Op<T> {
+    key: Option<Key>,
+    owns: PhantomData<T>,
+}
+
+/// A result as the kernel gave it: a count or descriptor, or a negated errno; and the completion's flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+}
+
+impl Outcome {
+    /// The count, or the errno as an error.
+    pub(crate) fn count(self) -> std::io::Result<usize> {
+        if self.result < 0 { Err(std::io::Error::from_raw_os_error(-self.result)) } else { Ok(self.result as usize) }
+    }
+
+    pub(crate) fn buffer(self) -> Option<u16> {
+        Cqe { user_data: 0, result: self.result, flags: self.flags }.buffer()
+    }
+}
+
+impl<T> Op<T> {
+    /// Queues the operation for the next turn's enter.
+    pub(crate) fn start(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
+        with_core(|core| {
+            let (key, lent) = core.slots.borrow_mut().start(lent, unclaimed, false, entry);
+            core.push(lent);
+            Op { key: Some(key), owns: PhantomData }
+        })
+    }
+}
+
+impl<T: 'static> Future for Op<T> {
+    type Output = (Outcome, T);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let key = self.key.expect("polled after it was ready");
+        let done = with_core(|core| {
+            let mut slots = core.slots.borrow_mut();
+            let Some(State::Done { result, flags }) = slots.state_of(key) else {
+                set_waker(&mut slots.slot(key).waker, context.waker());
+                return None;
+            };
+            let lent = slots.slot(key).take::<T>();
+            drop(slots.release(key));
+            Some((Outcome { result, flags }, lent))
+        });
+        match done {
+            None => Poll::Pending,
+            Some(done) => {
+                self.key = None;
+                Poll::Ready(done)
+            }
+        }
+    }
+}
+
+impl<T> Unpin for Op<T> {}
+
+impl<T> Drop for Op<T> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        super::try_with_core(|core| {
+            let (cancel, then, leftover) = core.slots.borrow_mut().orphan(key);
+            drop(leftover);
+            if cancel {
+                core.cancel(key);
+            }
+            core.then(then);
+        });
+    }
+}
+
+/// A buffer after a read into it: its contents are what was read.
+pub(crate) fn filled<B: IoBufMut>(outcome: Outcome, mut buffer: B) -> (std::io::Result<usize>, B) {
+    let count = outcome.count();
+    if let Ok(count) = count {
+        // SAFETY: the kernel wrote `count` bytes to the room that was lent, which is at most its length.
+        unsafe { buffer.set_filled(count.min(buffer.room_len())) };
+    }
+    (count, buffer)
+}
+
+/// A multishot operation: a stream of results until the kernel ends it.
+///
+/// Dropped: it is cancelled, and results that nobody took are given back.
+pub(crate) struct Multi {
+    key: Key,
+}
+
+/// What a multishot has to say.
+pub(crate) enum Next {
+    Result(Outcome),
+    /// Everything was taken and the kernel will post no more: arm a new one.
+    Ended,
+}
+
+impl Multi {
+    pub(crate) fn start(unclaimed: Unclaimed, sqe: Sqe) -> Multi {
+        with_core(|core| {
+            let (key, lent) = core.slots.borrow_mut().start((), unclaimed, true, |()| sqe);
+            core.push(lent);
+            Multi { key }
+        })
+    }
+
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        with_core(|core| {
+            let mut slots = core.slots.borrow_mut();
+            if let Some((result, flags)) = slots.take_queued(self.key) {
+                return Poll::Ready(Next::Result(Outcome { result, flags }));
+            }
+            match slots.state_of(self.key) {
+                Some(State::Multi { armed: true, .. }) => {
+                    set_waker(&mut slots.slot(self.key).waker, context.waker());
+                    Poll::Pending
+                }
+                _ => Poll::Ready(Next::Ended),
+            }
+        })
+    }
+
+    /// Whether the kernel may post more.
+    pub(crate) fn is_armed(&self) -> bool {
+        with_core(|core| matches!(core.slots.borrow().state_of(self.key), Some(State::Multi { armed: true, .. })))
+    }
+
+    /// Asks the kernel to end it; results that were under way can still be taken, then comes `Ended`.
+    pub(crate) fn cancel(&self) {
+        with_core(|core| core.cancel(self.key));
+    }
+}
+
+impl Drop for Multi {
+    fn drop(&mut self) {
+        super::try_with_core(|core| {
+            loop {
+                let (taken, unclaimed) = {
+                    let mut slots = core.slots.borrow_mut();
+                    (slots.take_queued(self.key), slots.slot(self.key).unclaimed)
+                };
+                let Some((result, flags)) = taken else { break };
+                core.slots.borrow().give_back(Cqe { user_data: 0, result, flags });
+                if result >= 0 {
+                    core.then(Then::Dispose(unclaimed, result));
+                }
+            }
+            let mut slots = core.slots.borrow_mut();
+            match slots.state_of(self.key) {
+                Some(State::Multi { armed: true, .. }) => {
+                    let slot = slots.slot(self.key);
+                    slot.state = State::Orphan;
+                    slot.waker = None;
+                    drop(slots);
+                    core.cancel(self.key);
+                }
+                _ => drop(slots.release(self.key)),
+            }
+        });
+    }
+}
+
+impl Core {
+    /// Does what a completion or a drop left to do.
+    pub(crate) fn then(&self, then: Then) {
+        match then {
+            Then::Nothing => {}
+            Then::Wake(waker) => waker.wake(),
+            Then::Pause(key, waker) => {
+                self.cancel(key);
+                waker.into_iter().for_each(Waker::wake);
+            }
+            Then::Dispose(Unclaimed::Forget, _) => {}
+            Then::Dispose(Unclaimed::CloseRaw, fd) => self.close(Fd::Raw(fd)),
+            Then::Dispose(Unclaimed::CloseDirect, slot) => {
+                self.direct.taken();
+                self.close(Fd::Direct(slot as u32));
+            }
+            Then::Stray => self.stats.stray_completions.set(self.stats.stray_completions.get() + 1),
+        }
+    }
+}
+
+/// Keeps the old waker where it would wake the same task.
+fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
+    if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        *slot = Some(waker.clone());
+    }
+}
+
+/// `Slots` behind a cell: completions and futures borrow it in turn, never across a wake.
+pub(crate) type SharedSlots = RefCell<Slots>;

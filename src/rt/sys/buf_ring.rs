@@ -1,0 +1,213 @@
+//! The pool of receive buffers that the kernel picks from ("provided-buffer ring", 5.19).
+//!
+//! One pool a core: `count` buffers of `size` bytes each in one anonymous mapping (touched only where data lands) and a
+//! ring of 16-byte entries that both sides see. We append free buffers at the tail; the kernel takes from its own head.
+//! A buffer is in exactly one place: the ring, a completion, or a [`RecvBuf`], which puts it back when dropped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::Waker;
+
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// `struct io_uring_buf`; the tail of the ring overlays `resv` of the first entry.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Entry {
+    addr: u64,
+    len: u32,
+    bid: u16,
+    resv: u16,
+}
+
+/// The pool. Shared by `Rc`: every outstanding [`RecvBuf`] keeps the memory alive.
+pub(crate) struct BufRing {
+    ring: Mapping,
+    memory: Mapping,
+    size: usize,
+    count: u16,
+    /// Our copy of the tail; the kernel reads the shared one.
+    tail: Cell<u16>,
+    /// How many buffers are outside the ring, in completions or guards.
+    out: Cell<u16>,
+    /// Receivers that found the pool empty; one is woken per buffer that comes back.
+    starved: RefCell<VecDeque<Waker>>,
+}
+
+impl BufRing {
+    /// `count` buffers of `size` bytes. `count` is a power of two, at most 32,768.
+    pub(crate) fn new(count: u16, size: usize) -> io::Result<BufRing> {
+        assert!(count.is_power_of_two() && count <= 1 << 15);
+        let pool = BufRing {
+            ring: Mapping::new(usize::from(count) * size_of::<Entry>())?,
+            memory: Mapping::new(usize::from(count) * size)?,
+            size,
+            count,
+            tail: Cell::new(0),
+            out: Cell::new(count),
+            starved: RefCell::default(),
+        };
+        (0..count).for_each(|bid| pool.give_back(bid));
+        Ok(pool)
+    }
+
+    /// The address and entry count that REGISTER_PBUF_RING asks for.
+    pub(crate) fn registration(&self) -> (u64, u16) {
+        (self.ring.0.as_ptr() as u64, self.count)
+    }
+
+    /// Bytes of memory that count against RLIMIT_MEMLOCK once registered: the entries, not the buffers.
+    pub(crate) fn locked_bytes(count: u16) -> u64 {
+        (usize::from(count) * size_of::<Entry>()) as u64
+    }
+
+    /// Takes a filled buffer out of a completion.
+    pub(crate) fn guard(self: &Rc<BufRing>, bid: u16, len: usize) -> RecvBuf {
+        assert!(bid < self.count && len <= self.size, "the kernel named a buffer that is not ours");
+        RecvBuf { pool: Rc::clone(self), bid, start: 0, end: len as u32 }
+    }
+
+    /// The kernel handed out a buffer: it is in a completion now.
+    pub(crate) fn left(&self) {
+        self.out.set(self.out.get() + 1);
+    }
+
+    /// Puts a buffer back at the tail, and wakes one receiver that waits for it.
+    pub(crate) fn give_back(&self, bid: u16) {
+        let tail = self.tail.get();
+        let entry = Entry { addr: self.buffer(bid).as_ptr() as u64, len: self.size as u32, bid, resv: 0 };
+        let place = self.entry(tail & (self.count - 1));
+        // SAFETY: `place` is inside the mapping (masked index). Field by field, so that the first entry's `resv`, which
+        // the kernel reads as the tail, is left alone. The kernel reads an entry only below the published tail.
+        unsafe { (&raw mut (*place).addr).write(entry.addr) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).len).write(entry.len) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).bid).write(entry.bid) };
+        self.tail.set(tail.wrapping_add(1));
+        self.shared_tail().store(tail.wrapping_add(1), Ordering::Release);
+        self.out.set(self.out.get() - 1);
+        if let Some(waker) = self.starved.borrow_mut().pop_front() {
+            waker.wake();
+        }
+    }
+
+    /// Asks to be woken when a buffer comes back. False where none is outside: one is there already.
+    pub(crate) fn wait_for_one(&self, waker: &Waker) -> bool {
+        if self.out.get() == 0 {
+            return false;
+        }
+        self.starved.borrow_mut().push_back(waker.clone());
+        true
+    }
+
+    /// How many buffers are outside the ring.
+    pub(crate) fn outstanding(&self) -> u16 {
+        self.out.get()
+    }
+
+    /// What the kernel does when data arrives: copies it into the buffer at `head`, if there is one. For a driver that
+    /// plays the kernel; returns the buffer and how much went in.
+    pub(crate) fn fill(&self, head: &mut u16, data: &[u8]) -> Option<(u16, usize)> {
+        if *head == self.tail.get() {
+            return None;
+        }
+        let place = self.entry(*head & (self.count - 1));
+        // SAFETY: a masked index is inside the mapping; entries below the tail were written by `give_back`.
+        let bid = unsafe { (*place).bid };
+        *head = head.wrapping_add(1);
+        let len = data.len().min(self.size);
+        let target = self.buffer(bid).as_ptr();
+        // SAFETY: the buffer was in the ring, so no guard over it exists; `len` is at most its size.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, len) };
+        Some((bid, len))
+    }
+
+    fn entry(&self, index: u16) -> *mut Entry {
+        self.ring.0.as_ptr().cast::<Entry>().wrapping_add(usize::from(index))
+    }
+
+    fn shared_tail(&self) -> &AtomicU16 {
+        // SAFETY: the tail is the last two bytes of the first entry (`io_uring_buf_ring.tail`), aligned, inside the
+        // mapping for as long as `self` lives; both sides access it atomically.
+        unsafe { AtomicU16::from_ptr(self.ring.0.as_ptr().cast::<u16>().wrapping_add(7)) }
+    }
+
+    fn buffer(&self, bid: u16) -> NonNull<u8> {
+        // SAFETY: `bid < count` (checked in `guard`, by construction elsewhere), so this is inside the mapping.
+        unsafe { self.memory.0.add(usize::from(bid) * self.size) }
+    }
+}
+
+/// Received bytes, in place in the pool. Dropping it gives the buffer back to the kernel.
+pub struct RecvBuf {
+    pool: Rc<BufRing>,
+    bid: u16,
+    start: u32,
+    end: u32,
+}
+
+impl RecvBuf {
+    /// Forgets the first `count` bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len());
+        self.start += count as u32;
+    }
+}
+
+impl Deref for RecvBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let first = self.pool.buffer(self.bid).as_ptr().wrapping_add(self.start as usize);
+        // SAFETY: start..end is inside this buffer (`guard` and `advance` check), the kernel filled it before the
+        // completion, and nobody writes to it until `drop` puts it back.
+        unsafe { std::slice::from_raw_parts(first, (self.end - self.start) as usize) }
+    }
+}
+
+impl Drop for RecvBuf {
+    fn drop(&mut self) {
+        self.pool.give_back(self.bid);
+    }
+}
+
+impl std::fmt::Debug for RecvBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RecvBuf({} bytes)", self.len())
+    }
+}
+
+/// Anonymous, private, page-aligned, zeroed memory.
+struct Mapping(NonNull<u8>, usize);
+
+impl Mapping {
+    fn new(bytes: usize) -> io::Result<Mapping> {
+        // SAFETY: a fresh anonymous mapping at an address that the kernel chooses overlaps nothing.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }?;
+        Ok(Mapping(NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, bytes))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this value owns the mapping, and everything that points into it borrows from the pool or holds an Rc
+        // of it. The kernel's own reference ends with the ring, which `Uring` drops (or leaks) first.
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), self.1) };
+    }
+}

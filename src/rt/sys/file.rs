@@ -1,0 +1,77 @@
+//! Files: the calls that have no place on the ring because there they always go to a worker thread (statx, splice) or do
+//! not exist (sendfile).
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+/// Takes ownership of a descriptor that the kernel has just given to this process.
+pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
+    assert!(fd >= 0);
+    // SAFETY: every caller passes the result of a completed operation that created the descriptor (FIXED_FD_INSTALL,
+    // OPENAT2), taken from its slot exactly once; nobody else knows the number.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// What `openat2` is told, and the path, in one allocation-free value for a slot.
+pub(crate) struct OpenRequest {
+    path: CString,
+    how: libc::open_how,
+}
+
+impl OpenRequest {
+    /// # Errors
+    /// `InvalidInput` for a path with a NUL.
+    pub(crate) fn new(path: &[u8], flags: OFlags, mode: Mode, resolve: ResolveFlags) -> io::Result<OpenRequest> {
+        // SAFETY: all zeroes is a valid `open_how` (the kernel demands it for what it does not know).
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = u64::from(flags.bits());
+        how.mode = u64::from(mode.bits());
+        how.resolve = resolve.bits();
+        Ok(OpenRequest { path: CString::new(path)?, how })
+    }
+
+    pub(crate) fn pointers(&self) -> (*const libc::c_char, *const libc::open_how) {
+        (self.path.as_ptr(), &raw const self.how)
+    }
+
+    pub(crate) fn without_cached(mut self) -> OpenRequest {
+        self.how.resolve &= !ResolveFlags::CACHED.bits();
+        self
+    }
+}
+
+/// Facts about an open file.
+pub(crate) fn stat(fd: impl AsFd) -> io::Result<rustix::fs::Stat> {
+    Ok(rustix::fs::fstat(fd)?)
+}
+
+/// Opens for reading what an O_PATH descriptor names: the same inode, whatever the path leads to by now.
+pub(crate) fn reopen(path_only: &OwnedFd) -> io::Result<OwnedFd> {
+    let link = format!("/proc/self/fd/{}", path_only.as_raw_fd());
+    Ok(rustix::fs::open(link, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+/// A directory to open things beneath.
+pub(crate) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// sendfile(2): the next bytes of the file from `offset` on. EAGAIN when the socket is full (it is non-blocking); 0 at
+/// the end of the file. Blocks on cold data, for at most `count` bytes of it: there is no NOWAIT.
+pub(crate) fn sendfile(socket: &OwnedFd, file: &OwnedFd, offset: u64, count: usize) -> io::Result<usize> {
+    let mut offset = offset;
+    Ok(rustix::fs::sendfile(socket, file, Some(&mut offset), count)?)
+}
+
+/// Whether the page at `offset` is in memory: a read of one byte that refuses to wait (RWF_NOWAIT, 4.14).
+pub(crate) fn is_cached(file: &OwnedFd, offset: u64) -> bool {
+    let mut byte = [0u8; 1];
+    let mut room = [io::IoSliceMut::new(&mut byte)];
+    let read = rustix::io::preadv2(file, &mut room, offset, rustix::io::ReadWriteFlags::NOWAIT);
+    // EOPNOTSUPP: a file system that cannot tell; then it is treated as hot.
+    !matches!(read, Err(rustix::io::Errno::AGAIN))
+}

@@ -1,0 +1,183 @@
+//! One io_uring: set-up with its fallbacks, submission, and the one `io_uring_enter` of a turn.
+//!
+//! The mappings and queues are the `io-uring` crate's; flags, entries and the enter call are ours.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::{IoUring, cqueue, squeue, types};
+
+use super::buf_ring::BufRing;
+use super::lent::Lent;
+use super::sqe::{BUF_GROUP, Cqe, Sqe};
+
+/// `io_uring_enter` flags.
+const ENTER_GETEVENTS: u32 = 1 << 0;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_NO_IOWAIT: u32 = 1 << 7;
+/// `IORING_FEAT_NO_IOWAIT` (6.15) and `IORING_FEAT_MIN_TIMEOUT` (6.12) are asked of the crate's parameters.
+pub(crate) struct Ring {
+    ring: IoUring<squeue::Entry, cqueue::Entry>,
+    enter_flags: u32,
+    has_min_wait: bool,
+    /// Declared after `ring`: the ring closes before the pool's memory goes.
+    pool: Rc<BufRing>,
+}
+
+/// Sizes of a ring, from the memlock plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RingSizes {
+    pub(crate) sq_entries: u32,
+    pub(crate) cq_entries: u32,
+    pub(crate) buffers: u16,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) direct_slots: u32,
+}
+
+/// How long a turn may wait in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Submit, run what is ready, come back.
+    No,
+    /// Until `completions` are there or the time is over (`None`: for ever). With `linger`, that long for all of them
+    /// and then for the first one.
+    For { completions: u32, timeout: Option<Duration>, linger: Option<Duration> },
+}
+
+impl Ring {
+    /// Sets up a ring for the calling thread only (SINGLE_ISSUER).
+    ///
+    /// # Errors
+    /// ENOSYS (no io_uring), EPERM (sysctl or seccomp), ENOMEM (memlock), EINVAL (a kernel before 6.1),
+    /// EMFILE (`direct_slots` over RLIMIT_NOFILE); `rt::unavailable` turns them into a sentence.
+    pub(crate) fn new(sizes: RingSizes) -> io::Result<Ring> {
+        let pool = Rc::new(BufRing::new(sizes.buffers, sizes.buffer_bytes)?);
+        // NO_SQARRAY is 6.6; every other flag is 6.1 or older.
+        let mut ring = match builder(sizes).setup_no_sqarray().build(sizes.sq_entries) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder(sizes).build(sizes.sq_entries)?,
+            other => other?,
+        };
+        ring.submitter().register_files_sparse(sizes.direct_slots)?;
+        let (address, entries) = pool.registration();
+        // SAFETY: the entries live in `pool`, which this ring keeps until after it is closed.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, BUF_GROUP, 0) }?;
+        // Cold opens are the only thing that may reach io-wq; a burst of them must not become a burst of threads.
+        ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
+        // Saves the descriptor look-up of each enter (5.18); a ring works without.
+        let _ = ring.submitter().register_ring_fd();
+        let params = ring.params();
+        let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
+        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), ring, pool })
+    }
+
+    pub(crate) fn pool(&self) -> &Rc<BufRing> {
+        &self.pool
+    }
+
+    /// Queues an entry for the next enter. Gives it back where the queue is full.
+    pub(crate) fn push(&mut self, lent: Lent) -> Result<(), Lent> {
+        let entry = to_crate_entry(lent.sqe());
+        // SAFETY: `Lent` is the promise that what the entry points to outlives the operation.
+        match unsafe { self.ring.submission().push(&entry) } {
+            Ok(()) => Ok(()),
+            Err(_full) => Err(lent),
+        }
+    }
+
+    /// How many entries wait for the next enter.
+    pub(crate) fn queued(&mut self) -> usize {
+        self.ring.submission().len()
+    }
+
+    /// The one syscall of a turn: submits everything queued, runs deferred completions, and waits.
+    ///
+    /// DEFER_TASKRUN: completions appear only in here, at most max(20, `completions`) a pass, and only with GETEVENTS.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let submit = self.queued() as u32;
+        let mut timespec = types::Timespec::new();
+        let mut args = types::SubmitArgs::new();
+        let (completions, timeout) = match wait {
+            Wait::No => (0, None),
+            Wait::For { completions, timeout, linger } => {
+                if let (Some(linger), true) = (linger, self.has_min_wait) {
+                    args = args.min_wait_usec(linger.as_micros() as u32);
+                }
+                // Without min-wait (before 6.12) waiting for several could delay the first without bound.
+                (if self.has_min_wait || linger.is_none() { completions } else { 1 }, timeout)
+            }
+        };
+        if let Some(timeout) = timeout {
+            timespec = types::Timespec::from(timeout);
+        }
+        if timeout.is_some() {
+            args = args.timespec(&timespec);
+        }
+        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags;
+        // SAFETY: `args` and `timespec` are the kernel's `io_uring_getevents_arg` and its timespec, alive for the call.
+        let entered = unsafe { self.ring.submitter().enter(submit, completions, flags, Some(&args)) };
+        match entered {
+            Ok(_submitted) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // ETIME: the time was over. EINTR: a signal. EBUSY: completions overflowed; the reap makes room.
+                // EAGAIN: out of request memory for now. All of them: look at the completions and go round again.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The next completion, if one is there.
+    pub(crate) fn reap(&mut self) -> Option<Cqe> {
+        let cqe = self.ring.completion().next()?;
+        Some(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() })
+    }
+
+    /// Completions that the kernel had to keep elsewhere because the queue was full.
+    pub(crate) fn overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
+    /// Calls `f` for each completion that is there now: one look at the tail for all of them.
+    pub(crate) fn reap_all(&mut self, mut f: impl FnMut(Cqe)) {
+        for cqe in self.ring.completion() {
+            f(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() });
+        }
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+/// SINGLE_ISSUER and DEFER_TASKRUN: completions run when we ask, on our core. TASKRUN_FLAG: a submit that waits for
+/// nothing still sees them. SUBMIT_ALL: one bad entry does not hold back the rest. CLAMP: sizes are wishes.
+fn builder(sizes: RingSizes) -> io_uring::Builder<squeue::Entry, cqueue::Entry> {
+    let mut builder = IoUring::<squeue::Entry, cqueue::Entry>::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(sizes.cq_entries);
+    builder
+}
+
+fn to_crate_entry(sqe: &Sqe) -> squeue::Entry {
+    const { assert!(size_of::<Sqe>() == size_of::<squeue::Entry>()) };
+    // SAFETY: both are the kernel's 64-byte `struct io_uring_sqe`, repr(C), without padding; any bits are valid.
+    unsafe { std::mem::transmute::<Sqe, squeue::Entry>(*sqe) }
+}
+
+/// Posts a completion to a ring from a thread that has none (REGISTER_SEND_MSG_RING, 6.13).
+pub(crate) fn message_from_outside(target: RawFd, user_data: u64) -> io::Result<()> {
+    const REGISTER_SEND_MSG_RING: libc::c_uint = 31;
+    let sqe = Sqe::msg_ring(target, user_data);
+    // SAFETY: the argument is one entry, alive for the call; MSG_RING with data points to no other memory.
+    let done = unsafe { libc::syscall(libc::SYS_io_uring_register, -1, REGISTER_SEND_MSG_RING, &raw const sqe, 1) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,138 @@
+//! Sockets: addresses as the kernel wants them, listeners, and the few calls that have no place on the ring.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// Whether a listener is the first on its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// SO_REUSEPORT only after `listen`: a second process that probes the port gets EADDRINUSE, never a share.
+    First,
+    /// SO_REUSEPORT before `bind`: another core of the same server.
+    Another,
+}
+
+/// A listening TCP socket, non-blocking, close-on-exec, TCP_NODELAY (which accepted sockets inherit).
+pub(crate) fn listen_tcp(addr: SocketAddr, backlog: i32, share: Share) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // SO_REUSEADDR: TIME_WAIT remains of an earlier run do not stop this one.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if share == Share::Another {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    net::bind(&socket, &addr)?;
+    net::listen(&socket, backlog)?;
+    if share == Share::First {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    Ok(socket)
+}
+
+/// A listening Unix socket. A stale file (nobody listens) is replaced; a live one is EADDRINUSE.
+pub(crate) fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+    let address = net::SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    if let Err(error) = net::bind(&socket, &address) {
+        let stale = || {
+            let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            Ok::<bool, io::Error>(net::connect(&probe, &address) == Err(rustix::io::Errno::CONNREFUSED))
+        };
+        if error != rustix::io::Errno::ADDRINUSE || !stale()? {
+            return Err(error.into());
+        }
+        std::fs::remove_file(path)?;
+        net::bind(&socket, &address)?;
+    }
+    net::listen(&socket, backlog)?;
+    Ok(socket)
+}
+
+/// The local address of a TCP socket (the port that `:0` became).
+pub(crate) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let any = net::getsockname(socket)?;
+    SocketAddr::try_from(any).map_err(|_| io::ErrorKind::Unsupported.into())
+}
+
+/// The peer of a connected TCP socket.
+pub(crate) fn peer_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let any = net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
+    SocketAddr::try_from(any).map_err(|_| io::ErrorKind::Unsupported.into())
+}
+
+/// shutdown(2) for writing, on a real descriptor: the ring's SHUTDOWN runs in a worker thread and can hit a slot that
+/// has been given to another connection meanwhile.
+pub(crate) fn shutdown_write(socket: &OwnedFd) -> io::Result<()> {
+    Ok(net::shutdown(socket, net::Shutdown::Write)?)
+}
+
+/// A `sockaddr_storage` and the length of what is in it.
+pub(crate) fn to_storage(addr: SocketAddr) -> (libc::sockaddr_storage, u32) {
+    // SAFETY: all zeroes is a valid `sockaddr_storage` (plain integers).
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let target = &raw mut storage;
+    let len = match addr {
+        SocketAddr::V4(v4) => {
+            let sin = libc::sockaddr_in {
+                sin_family: libc::AF_INET as u16,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: `sockaddr_storage` is larger than and aligned for every address type.
+            unsafe { target.cast::<libc::sockaddr_in>().write(sin) };
+            size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(v6) => {
+            let sin6 = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as u16,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { target.cast::<libc::sockaddr_in6>().write(sin6) };
+            size_of::<libc::sockaddr_in6>()
+        }
+    };
+    (storage, len as u32)
+}
+
+/// The address in the first bytes of a `sockaddr_storage`; `None` for a family that is not IP.
+pub(crate) fn from_sockaddr_bytes(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    let ip = match family {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(4..8)?).ok()?)),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(8..24)?).ok()?)),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// The soft RLIMIT_NOFILE.
+pub(crate) fn nofile() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Raises the soft RLIMIT_NOFILE to the hard one; returns what it is then.
+pub(crate) fn raise_nofile() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Allowed to anyone; refused only by a filter, and then the soft limit stands.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+    nofile()
+}
