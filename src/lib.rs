@@ -9,4 +9,5 @@
 #![deny(unsafe_code)]
 
 pub mod http;
+pub mod rt;
 pub mod site;
