@@ -155,10 +155,11 @@ fn stdin_is_null_or_a_file_where_it_stands() {
 fn isolated_low_descriptors() {
     let directory = TempDir::new().unwrap();
     let (out, err) = (directory.path().join("out"), directory.path().join("err"));
-    let saved = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 10).unwrap();
     let (as_0, as_1) = (File::create(&out).unwrap(), File::create(&err).unwrap());
-    rustix::stdio::dup2_stdin(&as_0).unwrap();
-    rustix::stdio::dup2_stdout(&as_1).unwrap();
+    for (source, target) in [(&as_0, 0), (&as_1, 1)] {
+        // SAFETY: both numbers are open; what was at the target is not used again in this process but for printing.
+        assert_eq!(unsafe { libc::dup2(source.as_raw_fd(), target) }, target);
+    }
     // stdout comes from 0 and stderr from 1, and stdin is opened over 0 first.
     let mut command = shell("echo to out; echo to err >&2");
     // SAFETY: 0 and 1 stay open for the rest of this process, whose test harness does not use them again; the
@@ -167,7 +168,6 @@ fn isolated_low_descriptors() {
     command.stdin(Stdio::Null).stdout(Stdio::Fd(zero)).stderr(Stdio::Fd(one));
     let status = spawn(&command).unwrap().wait().unwrap();
     std::mem::forget(command);
-    drop(saved);
     assert!(status.success());
     assert_eq!(fs::read_to_string(out).unwrap(), "to out\n");
     assert_eq!(fs::read_to_string(err).unwrap(), "to err\n");
