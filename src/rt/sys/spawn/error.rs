@@ -221,7 +221,7 @@ impl fmt::Display for SpawnError {
             Cause::Descriptors => f.write_str("no file descriptors left (ulimit -n, fs.file-max)"),
             Cause::Nul => f.write_str("a NUL in its path, an argument, a variable or the directory"),
             Cause::Stopped => f.write_str("the server is stopping"),
-            Cause::Other => return fmt::Display::fmt(&std::io::Error::from(self.errno), f),
+            Cause::Other => fmt::Display::fmt(&std::io::Error::from(self.errno), f),
         }
     }
 }

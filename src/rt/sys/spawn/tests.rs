@@ -282,6 +282,35 @@ fn statuses_come_as_wait_has_them() {
     assert!(process.try_wait().is_err(), "it is reaped once only");
 }
 
+/// What the runtime relies on: a ring waits for a child that another thread of the process has started.
+#[test]
+fn a_ring_reaps_what_another_thread_has_started() {
+    let mut ring = match io_uring::IoUring::new(8) {
+        Ok(ring) => ring,
+        Err(error) => return eprintln!("skipped: no io_uring here ({error})"),
+    };
+    // The other thread lives on: its children do not become ours by its end.
+    let (hand_over, receive) = std::sync::mpsc::channel();
+    let (done, until_done) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        hand_over.send(spawn(&shell("sleep 0.02; exit 5")).unwrap()).unwrap();
+        let _ = until_done.recv();
+    });
+    let process = receive.recv().unwrap();
+    // SAFETY: siginfo_t is integers in all its variants: all zeroes is a value.
+    let mut info: Box<libc::siginfo_t> = Box::new(unsafe { std::mem::zeroed() });
+    let id = process.pidfd().as_raw_fd() as libc::id_t;
+    let wait = io_uring::opcode::WaitId::new(libc::P_PIDFD, id, libc::WEXITED).infop(&mut *info).build();
+    // SAFETY: `info` and the pidfd live until the completion has been seen below.
+    unsafe { ring.submission().push(&wait) }.unwrap();
+    ring.submit_and_wait(1).unwrap();
+    assert_eq!(ring.completion().next().unwrap().result(), 0);
+    assert_eq!(exit_status(&info).unwrap().code(), Some(5));
+    assert!(process.try_wait().is_err(), "reaped");
+    drop(done);
+    other.join().unwrap();
+}
+
 #[test]
 fn a_group_is_killed_whole_also_after_its_leader_was_reaped() {
     let (read, write) = pipe(Nonblocking::Neither).unwrap();
