@@ -28,7 +28,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod op;
-#[allow(unsafe_code)]
+
 pub(crate) mod sys;
 pub(crate) mod task;
 pub(crate) mod timer;
@@ -38,6 +38,7 @@ mod builder;
 mod direct;
 mod mailbox;
 mod select;
+pub mod spawner;
 mod stats;
 
 pub mod fs;
@@ -57,6 +58,7 @@ pub use mailbox::Remote;
 pub use select::{Either, join2, select2};
 pub use stats::Stats;
 pub use sys::buf_ring::RecvBuf;
+pub use sys::cpu;
 pub use sys::io_buf::{IoBuf, IoBufMut};
 pub use task::{JoinError, JoinHandle};
 

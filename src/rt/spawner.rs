@@ -1,0 +1,194 @@
+//! Child processes, started off the ring's thread.
+//!
+//! `posix_spawn` holds its caller until the child has executed its program: 80 us at the median and more than 450 us at
+//! p99, time in which a ring's thread would serve nobody. So every core has a thread that does nothing else. It is not
+//! pinned, because a child inherits the CPUs of the thread that starts it, and it runs as its children shall: SCHED_BATCH and
+//! nice, so that scripts do not delay the ring threads (docs/decisions/0004-spawning.md).
+
+mod child;
+mod inbox;
+pub mod orphans;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::sys::signal::{self, Signal, SignalSet};
+use super::sys::spawn::{self, Cause, Process};
+use super::sys::{sched, spawn::SpawnError};
+pub use crate::rt::sys::spawn::{Command, Priority, Stdio};
+pub use child::{Child, Exited};
+use inbox::{Inbox, Job, Leftover, Ticket};
+
+/// What [`Priority::Background`] adds to this process's nice value.
+pub const NICE_INCREMENT: i32 = 10;
+
+/// How long a stopping spawner waits for children that it has killed. Only one in an uninterruptible sleep takes longer.
+pub const STOP_MS_MAX: u64 = 1_000;
+
+/// A file that was written a moment ago may look open for writing: a child that is being started elsewhere in this process
+/// holds copies of all descriptors until it executes its program. So ETXTBSY is tried again, after these pauses.
+const BUSY_RETRY_MS: [u64; 3] = [1, 4, 16];
+
+/// Neither needs a deep stack: the thread's own code is flat, and posix_spawn maps one for the child.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Starts children on a thread of its own.
+///
+/// Dropping it answers what is still queued with [`Cause::Stopped`], reaps the children that were given up, and joins the
+/// thread. Children that are still owned live on, and their owners may still wait for them.
+pub struct Spawner {
+    background: Lane,
+    /// Started when the first command asks for it: without privileges a nice value cannot be lowered again.
+    normal: OnceLock<Lane>,
+    name: String,
+    cpus: Vec<usize>,
+}
+
+impl Spawner {
+    /// Starts the thread. `name` is what `top -H` shows (15 bytes of it); `cpus` are those where children may run, all that
+    /// the process may use. SIGCHLD gets its default action: were it ignored, the kernel would reap the children itself.
+    pub fn start(name: &str, cpus: &[usize]) -> io::Result<Spawner> {
+        signal::set_default(Signal::CHILD)?;
+        let background = Lane::start(name, cpus, Priority::Background)?;
+        Ok(Spawner { background, normal: OnceLock::new(), name: name.to_owned(), cpus: cpus.to_owned() })
+    }
+
+    /// Queues the command; it is started whether or not the future is polled. Never blocks.
+    pub fn spawn(&self, command: Command) -> SpawnFuture {
+        match self.lane(command.priority) {
+            Ok(lane) => {
+                let ticket = Arc::new(Ticket::default());
+                lane.inbox.push(Job { command, ticket: ticket.clone() });
+                SpawnFuture { ticket }
+            }
+            Err(error) => {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+                SpawnFuture { ticket: Arc::new(Ticket::done(SpawnError::new(&command, errno, Cause::ProcessLimit))) }
+            }
+        }
+    }
+
+    fn lane(&self, priority: Priority) -> io::Result<&Lane> {
+        match (priority, self.normal.get()) {
+            (Priority::Background, _) => Ok(&self.background),
+            (Priority::Normal, Some(lane)) => Ok(lane),
+            (Priority::Normal, None) => {
+                let lane = Lane::start(&format!("{}-n", self.name), &self.cpus, Priority::Normal)?;
+                Ok(self.normal.get_or_init(|| lane))
+            }
+        }
+    }
+}
+
+/// One thread and what is sent to it.
+struct Lane {
+    inbox: Arc<Inbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lane {
+    fn start(name: &str, cpus: &[usize], priority: Priority) -> io::Result<Lane> {
+        let inbox = Arc::new(Inbox::new()?);
+        // The thread inherits the mask: no handler of this process ever runs on it.
+        let _blocked = signal::block(&SignalSet::every());
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn({
+            let (inbox, cpus) = (inbox.clone(), cpus.to_owned());
+            move || {
+                settle(&cpus, priority);
+                work(&inbox);
+            }
+        })?;
+        Ok(Lane { inbox, thread: Some(thread) })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        for Job { command, ticket } in self.inbox.close() {
+            ticket.complete(Err(SpawnError::new(&command, Errno::CANCELED, Cause::Stopped)));
+        }
+        if let Some(thread) = self.thread.take() {
+            // An error is a panic of the thread, already reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes on the attributes that the children shall inherit. A refusal makes scripts disturb the ring threads more than
+/// they should; that is no reason not to serve.
+fn settle(cpus: &[usize], priority: Priority) {
+    let warn = |what, error: io::Error| tracing::warn!(%error, "child processes run without {what}");
+    sched::set_affinity(cpus).unwrap_or_else(|error| warn("their set of CPUs", error));
+    if priority == Priority::Background {
+        sched::set_batch().unwrap_or_else(|error| warn("SCHED_BATCH", error));
+        sched::add_nice(NICE_INCREMENT).unwrap_or_else(|error| warn("a lower priority", error));
+    }
+}
+
+/// The thread: starts what is queued, reaps what was given up, sleeps.
+fn work(inbox: &Arc<Inbox>) {
+    let mut leftovers: Vec<Leftover> = Vec::new();
+    loop {
+        let (job, closed) = inbox.take(&mut leftovers);
+        leftovers.retain(|leftover| !leftover.is_reaped());
+        match job {
+            Some(job) => start(job, inbox),
+            None if closed => break,
+            None => inbox.wait(&leftovers),
+        }
+    }
+    leftovers.into_iter().for_each(Leftover::settle);
+}
+
+fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>) {
+    if ticket.is_abandoned() {
+        return;
+    }
+    let answer = start_unless_busy(&command).map(|process| Child::new(process, inbox.clone()));
+    // Before the answer: this closes our copies of the child's pipe ends, and only then can the reader see EOF.
+    drop(command);
+    ticket.complete(answer);
+}
+
+fn start_unless_busy(command: &Command) -> Result<Process, SpawnError> {
+    for pause_ms in BUSY_RETRY_MS {
+        match spawn::spawn(command) {
+            Err(error) if error.cause == Cause::Busy => thread::sleep(Duration::from_millis(pause_ms)),
+            answer => return answer,
+        }
+    }
+    spawn::spawn(command)
+}
+
+/// The child, once it has executed its program.
+///
+/// Dropped before that, a command that was not begun is not begun any more, and a child that was started is killed with
+/// its group and reaped. After it has been ready it is pending for ever.
+#[must_use = "dropping it kills the child"]
+pub struct SpawnFuture {
+    ticket: Arc<Ticket>,
+}
+
+impl Future for SpawnFuture {
+    type Output = Result<Child, SpawnError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.ticket.poll(context)
+    }
+}
+
+impl Drop for SpawnFuture {
+    fn drop(&mut self) {
+        self.ticket.abandon();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
