@@ -9,4 +9,6 @@
 #![deny(unsafe_code)]
 
 pub mod http;
+pub mod rt;
+pub mod serve;
 pub mod site;

@@ -1,0 +1,3 @@
+//! The runtime. Knows nothing of HTTP.
+
+pub mod sys;
