@@ -1,0 +1,154 @@
+//! What was typed. The flags and their help follow from the tables in [`config`](crate::config); nothing is judged here.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::{CONFIG_VARIABLE, Given, Group, Kind, LIMITS, Layer, Limit, NONE, Origin, SETTINGS, Setting};
+
+/// The command line, as it was typed.
+#[derive(Debug)]
+pub(crate) struct Typed {
+    pub(crate) flags: Layer,
+    /// `--config`.
+    pub(crate) file: Option<Given>,
+    /// `--explain`: say what would be done, and do not do it.
+    pub(crate) explain: bool,
+}
+
+/// Reads the command line; the error is also how `--help` and `--version` answer.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let mut flags = Layer::default();
+    take(&matches, DIR, "path", &mut flags);
+    for setting in SETTINGS {
+        match setting.kind {
+            Kind::One(_) | Kind::Many(_) => take(&matches, setting.name, setting.name, &mut flags),
+            Kind::Switch if matches.get_flag(setting.name) => {
+                flags.add(setting.name, given(setting.name, "true".into()))
+            }
+            Kind::Switch => {}
+        }
+    }
+    for limit in LIMITS {
+        take(&matches, limit.name, limit.name, &mut flags);
+    }
+    let file = matches.get_one::<OsString>("config").map(|text| given("config", text.clone()));
+    Ok(Typed { flags, file, explain: matches.get_flag("explain") })
+}
+
+/// The positional argument; another spelling of `--path`.
+const DIR: &str = "DIR";
+
+fn take(matches: &ArgMatches, typed: &str, name: &'static str, flags: &mut Layer) {
+    for text in matches.get_many::<OsString>(typed).into_iter().flatten() {
+        flags.add(name, given(typed, text.clone()));
+    }
+}
+
+fn given(typed: &str, text: OsString) -> Given {
+    let flag = if typed == DIR { DIR.to_owned() } else { format!("--{typed}") };
+    Given { text, origin: Origin::Flag(flag) }
+}
+
+/// The command line that is understood.
+pub(crate) fn command() -> Command {
+    let serving = Group::Serving.heading();
+    Command::new("ucaffeine")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serves a folder over HTTP/1.1, and runs the CGI programs in it: one thread and one io_uring per core.")
+        .override_usage("ucaffeine [DIR] [FLAGS]")
+        .max_term_width(100)
+        .after_help(AFTER_SHORT)
+        .after_long_help(AFTER_LONG)
+        .arg(
+            Arg::new(DIR)
+                .value_parser(value_parser!(OsString))
+                .conflicts_with("path")
+                .help("The folder to serve [default: the current folder]"),
+        )
+        .args(SETTINGS.iter().filter(|setting| setting.group == Group::Serving).map(setting_arg))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .short('c')
+                .value_name("FILE")
+                .value_parser(value_parser!(OsString))
+                .help(format!("Read settings from this TOML file [variable: {CONFIG_VARIABLE}]"))
+                .help_heading(serving),
+        )
+        .arg(
+            Arg::new("explain")
+                .long("explain")
+                .action(ArgAction::SetTrue)
+                .help("Say what would be done and why: CPUs, engine, every setting and limit; then exit")
+                .help_heading(serving),
+        )
+        .args(SETTINGS.iter().filter(|setting| setting.group != Group::Serving).map(setting_arg))
+        .args(LIMITS.iter().map(limit_arg))
+        .mut_arg("no-cgi", |arg| arg.conflicts_with("cgi"))
+}
+
+fn setting_arg(setting: &'static Setting) -> Arg {
+    let default = match setting.kind {
+        Kind::Switch => String::new(),
+        Kind::One(_) | Kind::Many(_) => format!(" [default: {}]", setting.default),
+    };
+    let arg = Arg::new(setting.name)
+        .long(setting.name)
+        .help(format!("{}{default}", setting.help))
+        .help_heading(setting.group.heading());
+    let arg = match setting.more {
+        "" => arg,
+        more => arg.long_help(format!("{}{default}\n{more}", setting.help)),
+    };
+    let arg = match setting.kind {
+        Kind::Switch => arg.action(ArgAction::SetTrue),
+        Kind::One(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
+        Kind::Many(value) => arg.value_name(value).value_parser(value_parser!(OsString)).action(ArgAction::Append),
+    };
+    let arg = setting.short.into_iter().fold(arg, Arg::short);
+    setting.alias.into_iter().fold(arg, Arg::visible_alias)
+}
+
+fn limit_arg(limit: &'static Limit) -> Arg {
+    let or_none = if limit.optional() && limit.default() != NONE { " (or none)" } else { "" };
+    Arg::new(limit.name)
+        .long(limit.name)
+        .value_name(limit.unit.placeholder())
+        .value_parser(value_parser!(OsString))
+        .help(format!("{} [default: {}]{or_none}", limit.help, limit.default()))
+        .help_heading(limit.group.heading())
+        .hide_short_help(true)
+}
+
+const AFTER_SHORT: &str = "\
+Examples:
+  ucaffeine ./site                     files, and the programs in ./site/cgi-bin, on http://127.0.0.1:8080/
+  ucaffeine ./site -b 0.0.0.0 -p 80    the same for everybody
+  ucaffeine --explain                  what would be done here, and why
+
+--help tells about every limit.";
+
+const AFTER_LONG: &str = "\
+Examples:
+  ucaffeine ./site                     files, and the programs in ./site/cgi-bin, on http://127.0.0.1:8080/
+  ucaffeine ./site -b 0.0.0.0 -p 80    the same for everybody
+  ucaffeine --explain                  what would be done here, and why
+  ucaffeine --cgi /git=/usr/lib/git-core/git-http-backend --cgi-env GIT_PROJECT_ROOT=/srv/git
+
+Values:
+  SIZE is bytes, or a number with KiB, MiB or GiB (64KiB). TIME is milliseconds, or a number with ms, s, m or h (10s).
+  Limits whose default is none, and only those, may be set to none.
+
+Three names for everything:
+  A flag --head-bytes-max is the key head_bytes_max in a TOML file and the variable UCAFFEINE_HEAD_BYTES_MAX. A flag beats
+  a variable, a variable the file. A variable that holds a list separates its values by semicolons. Unknown keys and
+  unknown UCAFFEINE_ variables are errors.
+
+Stopping:
+  SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at most --drain-ms-max; a second
+  one ends it at once.
+
+Exit codes:
+  0 stopped as asked   2 wrong usage   3 wrong configuration   4 cannot bind   5 engine unavailable";
