@@ -100,10 +100,9 @@ fn main_limits(options: &Options) -> String {
         false => String::new(),
     };
     let limits = &options.limits;
-    format!(
-        "{programs}head {} bytes in {} ms, idle {} ms",
-        limits.head_bytes_max, limits.head_ms_max, limits.idle_ms_max
-    )
+    let head = Unit::Bytes.show(limits.head_bytes_max as u64);
+    let (time, idle) = (Unit::Millis.show(limits.head_ms_max), Unit::Millis.show(limits.idle_ms_max));
+    format!("{programs}head {head} in {time}, idle {idle}")
 }
 
 fn stop(options: &Options) -> String {
@@ -113,6 +112,7 @@ fn stop(options: &Options) -> String {
 
 /// What `--explain` is given.
 pub(crate) struct Explained<'a> {
+    pub(crate) options: &'a Options,
     pub(crate) cpus: &'a CpuPlan,
     /// The engine that would run and why, and what the kernel can and cannot do, name and finding.
     pub(crate) capabilities: &'a [(String, String)],
@@ -135,11 +135,22 @@ pub(crate) fn explain(facts: &Explained<'_>) -> String {
         ("CPUs", cpu_rows(facts.cpus)),
         ("Engine", pairs(facts.capabilities)),
         ("Locked memory", pairs(facts.memlock)),
+        ("Serves", served_rows(facts.options)),
         ("Settings (value, and where it was said)", settings(|group| matches!(group, Group::Serving | Group::Cgi))),
         ("Limits (value, and where it was said)", settings(is_limit)),
     ];
     let sections = sections.iter().filter(|(_, rows)| !rows.is_empty());
     sections.map(|(title, rows)| format!("{title}\n{}", table(rows))).collect::<Vec<_>>().join("\n")
+}
+
+fn served_rows(options: &Options) -> Vec<[String; 3]> {
+    let mut rows: Vec<(&str, String)> = options.listen.iter().map(|listen| ("at", url(listen))).collect();
+    for site in &options.sites {
+        rows.push(("files", site.root.display().to_string()));
+        rows.extend(site.mounts.iter().map(|mount| ("programs", mounted(mount, &site.root))));
+        rows.extend(site.hidden.iter().map(|path| ("never as files", path.display().to_string())));
+    }
+    rows.into_iter().map(|(name, finding)| [name.to_owned(), finding, String::new()]).collect()
 }
 
 fn cpu_rows(cpus: &CpuPlan) -> Vec<[String; 3]> {
@@ -250,8 +261,16 @@ mod tests {
             origin: String::from("UCAFFEINE_PORT"),
         }];
         let capabilities = [(String::from("engine"), String::from("uring"))];
-        let got = explain(&Explained { cpus: &cpus, capabilities: &capabilities, memlock: &[], settled: &settled });
+        let options = options();
+        let got = explain(&Explained {
+            options: &options,
+            cpus: &cpus,
+            capabilities: &capabilities,
+            memlock: &[],
+            settled: &settled,
+        });
         assert!(got.contains("Engine\n  engine  uring\n") && !got.contains("Locked memory"), "{got}");
+        assert!(got.contains("  never as files  cgi-bin\n"), "{got}");
         assert!(got.contains("  port  81  UCAFFEINE_PORT\n"), "{got}");
         assert!(got.contains("pinned to  0, 1\n"), "{got}");
     }

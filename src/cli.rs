@@ -56,7 +56,7 @@ pub(crate) fn command() -> Command {
     let serving = Group::Serving.heading();
     Command::new("ucaffeine")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Serves a folder over HTTP/1.1, and runs the CGI programs in it: one thread and one io_uring per core.")
+        .about("Serves a folder over HTTP/1.1, and runs the CGI programs in it: one pinned thread per core.")
         .override_usage("ucaffeine [DIR] [FLAGS]")
         .max_term_width(100)
         .after_help(AFTER_SHORT)
@@ -124,31 +124,35 @@ fn limit_arg(limit: &'static Limit) -> Arg {
 
 const AFTER_SHORT: &str = "\
 Examples:
-  ucaffeine ./site                     files, and the programs in ./site/cgi-bin, on http://127.0.0.1:8080/
-  ucaffeine ./site -b 0.0.0.0 -p 80    the same for everybody
-  ucaffeine --explain                  what would be done here, and why
+  ucaffeine ./site                    files, and the programs in ./site/cgi-bin, on port 8080
+  ucaffeine ./site -b 0.0.0.0 -p 80   the same, for everybody
+  ucaffeine --explain                 what would be done here, and why
 
 --help tells about every limit.";
 
 const AFTER_LONG: &str = "\
 Examples:
-  ucaffeine ./site                     files, and the programs in ./site/cgi-bin, on http://127.0.0.1:8080/
-  ucaffeine ./site -b 0.0.0.0 -p 80    the same for everybody
-  ucaffeine --explain                  what would be done here, and why
-  ucaffeine --cgi /git=/usr/lib/git-core/git-http-backend --cgi-env GIT_PROJECT_ROOT=/srv/git
+  ucaffeine ./site                    files, and the programs in ./site/cgi-bin, on port 8080
+  ucaffeine ./site -b 0.0.0.0 -p 80   the same, for everybody
+  ucaffeine --explain                 what would be done here, and why
+  ucaffeine --cgi /git=/usr/lib/git-core/git-http-backend \\
+            --cgi-env GIT_PROJECT_ROOT=/srv/git
 
 Values:
-  SIZE is bytes, or a number with KiB, MiB or GiB (64KiB). TIME is milliseconds, or a number with ms, s, m or h (10s).
+  SIZE is bytes, or a number with KiB, MiB or GiB (64KiB).
+  TIME is milliseconds, or a number with ms, s, m or h (10s).
   Limits whose default is none, and only those, may be set to none.
 
 Three names for everything:
-  A flag --head-bytes-max is the key head_bytes_max in a TOML file and the variable UCAFFEINE_HEAD_BYTES_MAX. A flag beats
-  a variable, a variable the file. A variable that holds a list separates its values by semicolons. Unknown keys and
-  unknown UCAFFEINE_ variables are errors.
+  The flag --head-bytes-max is the key head_bytes_max in a TOML file and the variable
+  UCAFFEINE_HEAD_BYTES_MAX. A flag beats a variable, and a variable beats the file. A variable
+  that holds a list separates its values by semicolons. Unknown keys, and unknown variables
+  that begin with UCAFFEINE_, are errors.
 
 Stopping:
-  SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at most --drain-ms-max; a second
-  one ends it at once.
+  SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at
+  most --drain-ms-max; a second one ends it at once.
 
 Exit codes:
-  0 stopped as asked   2 wrong usage   3 wrong configuration   4 cannot bind   5 engine unavailable";
+  0 stopped as asked, 2 wrong usage, 3 wrong configuration, 4 cannot bind,
+  5 engine unavailable";

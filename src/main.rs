@@ -43,7 +43,13 @@ fn run(config: Config) -> ExitCode {
 fn explain(config: &Config) -> ExitCode {
     let cpus = cpu::plan(&CpuFacts::read(), config.options.cores);
     let asked = [(String::from("asked for"), config.options.engine.to_string())];
-    let facts = Explained { cpus: &cpus, capabilities: &asked, memlock: &[], settled: &config.settled };
+    let facts = Explained {
+        options: &config.options,
+        cpus: &cpus,
+        capabilities: &asked,
+        memlock: &[],
+        settled: &config.settled,
+    };
     print(&banner::explain(&facts));
     ExitCode::SUCCESS
 }

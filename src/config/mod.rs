@@ -144,7 +144,10 @@ fn settled(layers: &Layers, options: &mut Options) -> Vec<Settled> {
     let origin =
         |name: &str| layers.one(name).map_or_else(|| String::from("default"), |given| given.origin.to_string());
     let settings = SETTINGS.iter().map(|setting| {
-        let said = layers.all(setting.name).iter().map(|given| given.text.display().to_string());
+        let said = layers.all(setting.name).iter().map(|given| match setting.name {
+            "cgi-env" => mounts::without_value(&given.text).display().to_string(),
+            _ => given.text.display().to_string(),
+        });
         let said = said.collect::<Vec<_>>().join(" ");
         let value = if said.is_empty() { setting.default.to_owned() } else { said };
         Settled { name: setting.name, group: setting.group, value, origin: origin(setting.name) }

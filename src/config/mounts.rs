@@ -25,7 +25,10 @@ pub(crate) fn site(
         problems.extend(mounted.err());
     }
     for given in layers.all("cgi-env") {
-        problems.extend(variable(given, own).and_then(|(prefix, var)| set(&mut site, prefix, var, given)).err());
+        let unveiled = given.text.as_bytes();
+        let place = Given { text: without_value(&given.text), origin: given.origin.clone() };
+        let set = variable(unveiled, &place, own).and_then(|(prefix, var)| set(&mut site, prefix, var, &place));
+        problems.extend(set.err());
     }
     if programs {
         mount_cgi_bin(&mut site);
@@ -131,9 +134,14 @@ fn mount_cgi_bin(site: &mut SiteConfig) {
     }
 }
 
+/// What may be shown of a `--cgi-env`: its value may be a secret, and messages end in logs.
+pub(crate) fn without_value(text: &OsStr) -> OsString {
+    let name = text.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();
+    OsStr::from_bytes(name).to_owned()
+}
+
 /// `[PREFIX:]NAME[=VALUE]`; the prefix begins with a slash, a name cannot.
-fn variable(given: &Given, own: &[(OsString, OsString)]) -> Result<(Option<String>, EnvVar), Problem> {
-    let bytes = given.text.as_bytes();
+fn variable(bytes: &[u8], given: &Given, own: &[(OsString, OsString)]) -> Result<(Option<String>, EnvVar), Problem> {
     let equals = bytes.iter().position(|&byte| byte == b'=');
     let (before, value) = bytes.split_at(equals.unwrap_or(bytes.len()));
     let colon = before.iter().rposition(|&byte| byte == b':').filter(|_| before.starts_with(b"/"));

@@ -44,20 +44,29 @@ pub(crate) fn did_you_mean(written: &str, candidates: impl Iterator<Item = Strin
     }
 }
 
-/// Insertions, deletions and substitutions between two words, one row of the table at a time; a hyphen is as good as an underscore.
+/// Insertions, deletions, substitutions and swaps of neighbours between two words (optimal string alignment). A hyphen is as
+/// good as an underscore.
 fn distance(a: &str, b: &str) -> usize {
-    let same = |x: char, y: char| x == y || matches!((x, y), ('-', '_') | ('_', '-'));
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(WORD_CHARS_MAX).enumerate() {
-        let mut next = vec![i + 1];
-        for ((&y, &above), pair) in b.iter().zip(row.iter().skip(1)).zip(row.iter()) {
-            let left = next.last().copied().unwrap_or(0);
-            next.push((pair + usize::from(!same(x, y))).min(above + 1).min(left + 1));
+    let letters = |word: &str| -> Vec<char> {
+        word.chars().take(WORD_CHARS_MAX).map(|letter| if letter == '-' { '_' } else { letter }).collect()
+    };
+    let (a, b) = (letters(a), letters(b));
+    let mut cost = [[0usize; WORD_CHARS_MAX + 1]; WORD_CHARS_MAX + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            cost[i][j] = match (i, j) {
+                (0, _) => j,
+                (_, 0) => i,
+                _ => {
+                    let replaced = cost[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    let swap = if swapped { cost[i - 2][j - 2] + 1 } else { usize::MAX };
+                    replaced.min(cost[i - 1][j] + 1).min(cost[i][j - 1] + 1).min(swap)
+                }
+            };
         }
-        row = next;
     }
-    row.last().copied().unwrap_or(0)
+    cost[a.len()][b.len()]
 }
 
 /// Longer words resemble nothing of ours.
@@ -89,7 +98,7 @@ mod tests {
     #[test]
     fn distances_are_the_known_ones() {
         for (a, b, want) in
-            [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("x", "x", 0)]
+            [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("prot", "port", 1)]
         {
             assert_eq!(distance(a, b), want, "{a} {b}");
         }
