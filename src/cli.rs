@@ -156,3 +156,85 @@ Stopping:
 Exit codes:
   0 stopped as asked, 2 wrong usage, 3 wrong configuration, 4 cannot bind,
   5 engine unavailable";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../docs/configuration.md");
+    const MAN: &str = include_str!("../docs/ucaffeine.1");
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_has_every_limit_as_it_is() {
+        for limit in LIMITS {
+            let (name, placeholder, default) = (limit.name, limit.unit.placeholder(), limit.default());
+            let row = format!("| `--{name} {placeholder}` | {default} | {} |\n", limit.help);
+            assert!(PAGE.contains(&row), "docs/configuration.md lacks: {row}");
+            let roff = |text: &str| text.replace('-', "\\-");
+            let entry =
+                format!("\\-\\-{} \" {placeholder}\"\n{}\n[default: {default}].\n", roff(name), roff(limit.help));
+            assert!(MAN.contains(&entry), "docs/ucaffeine.1 lacks: {entry}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_every_other_setting() {
+        for setting in SETTINGS {
+            let short = setting.short.map_or_else(String::new, |short| format!("`-{short}`, "));
+            let documents = |line: &&str| {
+                let has_flag = line.contains(&format!("`--{}", setting.name)) && line.contains(&short);
+                has_flag && line.replace('`', "").contains(&format!("| {} |", setting.default))
+            };
+            assert!(PAGE.lines().any(|line| documents(&line)), "docs/configuration.md lacks --{}", setting.name);
+            let man = format!("\\-\\-{}", setting.name.replace('-', "\\-"));
+            assert!(MAN.contains(&man), "docs/ucaffeine.1 lacks {man}");
+        }
+        for flag in ["config", "explain"] {
+            assert!(PAGE.contains(&format!("`--{flag}")) && MAN.contains(&format!("\\-\\-{flag}")), "{flag}");
+        }
+    }
+
+    /// The other direction: nothing that is documented is unknown.
+    #[test]
+    fn every_flag_in_the_documentation_exists() {
+        let known: Vec<String> = command()
+            .get_arguments()
+            .flat_map(|arg| {
+                arg.get_long_and_visible_aliases()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .chain(["help".into(), "version".into()])
+            .collect();
+        let text = format!("{PAGE}\n{}", MAN.replace("\\-", "-"));
+        for flag in text.split("--").skip(1) {
+            let name: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let rule = name.is_empty() || name.starts_with('-');
+            assert!(
+                rule || known.contains(&name.trim_end_matches('-').to_owned()),
+                "--{name} is documented but unknown"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_in_the_documentation_can_be_read() {
+        let file = PAGE.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("site.toml");
+        std::fs::write(&path, file).unwrap();
+        let given = given("config", path.into());
+        // Nothing but the folders and programs, which are not on this machine, may be wrong with it.
+        let problems = crate::config::Config::resolve(Layer::default(), Some(given), &[]).err().unwrap_or_default();
+        for problem in problems {
+            assert!(problem.what.contains("no such file") || problem.what.contains("nothing is mounted"), "{problem}");
+        }
+    }
+}

@@ -135,6 +135,7 @@ fn mistakes_in_a_file_have_a_line_a_column_and_a_suggestion() {
             "path = 'nowhere'",
             "ucaffeine: site.toml:1:8: path = nowhere: no such file or folder; is the path relative to another folder?",
         ),
+        ("access_log = \"a\\u0000b\"", "ucaffeine: site.toml:1:14: access_log = a\u{fffd}b: a NUL in a path"),
         ("no_cgi = 'maybe'", "ucaffeine: site.toml:1:10: no_cgi = maybe: neither true nor false"),
     ] {
         let dir = Dir::new().file("site.toml", text);

@@ -77,9 +77,6 @@ fn unix(given: &Given, path: &[u8]) -> Result<Listen, Problem> {
             given.unreadable(format!("{length} bytes of path; a Unix socket has at most {UNIX_PATH_BYTES_MAX}"))
         );
     }
-    if path.as_os_str().as_bytes().contains(&0) {
-        return Err(given.unreadable("a NUL in a path"));
-    }
     Ok(Listen::Unix(path))
 }
 

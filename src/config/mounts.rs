@@ -144,11 +144,9 @@ pub(crate) fn without_value(text: &OsStr) -> OsString {
 fn variable(bytes: &[u8], given: &Given, own: &[(OsString, OsString)]) -> Result<(Option<String>, EnvVar), Problem> {
     let equals = bytes.iter().position(|&byte| byte == b'=');
     let (before, value) = bytes.split_at(equals.unwrap_or(bytes.len()));
-    let colon = before.iter().rposition(|&byte| byte == b':').filter(|_| before.starts_with(b"/"));
-    let (mount, name) = match colon {
-        Some(colon) => (Some(prefix(given, &before[..colon])?), &before[colon + 1..]),
-        None => (None, before),
-    };
+    let mut parts = before.rsplitn(2, |&byte| byte == b':' && before.starts_with(b"/"));
+    let name = parts.next().unwrap_or_default();
+    let mount = parts.next().map(|mount| prefix(given, mount)).transpose()?;
     let name = name_of(given, name)?;
     let value = match value.get(1..) {
         Some(value) => OsStr::from_bytes(value).to_owned(),

@@ -51,6 +51,7 @@ fn distance(a: &str, b: &str) -> usize {
         word.chars().take(WORD_CHARS_MAX).map(|letter| if letter == '-' { '_' } else { letter }).collect()
     };
     let (a, b) = (letters(a), letters(b));
+    // Both words have at most WORD_CHARS_MAX letters, so every index below is inside of the table.
     let mut cost = [[0usize; WORD_CHARS_MAX + 1]; WORD_CHARS_MAX + 1];
     for i in 0..=a.len() {
         for j in 0..=b.len() {

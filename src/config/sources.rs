@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -120,6 +121,9 @@ impl Given {
         };
         if text.as_ref().as_os_str().is_empty() {
             return Err(self.unreadable("an empty path"));
+        }
+        if text.as_ref().as_os_str().as_bytes().contains(&0) {
+            return Err(self.unreadable("a NUL in a path"));
         }
         std::path::absolute(base.join(text)).map_err(|error| self.impossible(format!("no absolute path: {error}")))
     }
