@@ -179,7 +179,7 @@ fn name_of(given: &Given, name: &[u8]) -> Result<String, Problem> {
 
 /// Meta-variables of RFC 3875 section 4.1 that tell about the request. (AUTH_TYPE, REMOTE_USER and REMOTE_IDENT may be set: a
 /// proxy that has checked them is the usual reason. `HTTP_*` may not: HTTP_PROXY is the httpoxy hole.)
-const RESERVED: [&str; 16] = [
+const RESERVED: [&str; 17] = [
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
     "GATEWAY_INTERFACE",
@@ -192,6 +192,7 @@ const RESERVED: [&str; 16] = [
     "REQUEST_URI",
     "SCRIPT_FILENAME",
     "SCRIPT_NAME",
+    "SERVER_ADDR",
     "SERVER_NAME",
     "SERVER_PORT",
     "SERVER_PROTOCOL",
@@ -230,5 +231,18 @@ fn cause(error: &std::io::Error) -> String {
         ErrorKind::NotFound => String::from("no such file or folder; is the path relative to another folder?"),
         ErrorKind::PermissionDenied => String::from("permission denied on the way to it"),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_names_what_cannot_be_set() {
+        let page = include_str!("../../docs/configuration.md");
+        for name in RESERVED.iter().chain(&["HTTP_*"]) {
+            assert!(page.contains(&format!("`{name}`")), "docs/configuration.md lacks {name}");
+        }
     }
 }
