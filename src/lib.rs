@@ -10,4 +10,5 @@
 
 pub mod http;
 pub mod rt;
+pub mod serve;
 pub mod site;

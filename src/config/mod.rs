@@ -1,0 +1,162 @@
+//! What it means: flags, variables and a file become checked [`Options`], or problems that name their place.
+//!
+//! A flag beats a variable, a variable the file, the file the default. All of them are the same text under the same name
+//! ([`settings`], [`limits`]), read by the same code, so they cannot differ.
+
+mod file;
+mod limits;
+mod listen;
+mod mounts;
+mod problem;
+mod settings;
+mod sources;
+mod units;
+
+use std::ffi::OsString;
+
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options};
+
+pub(crate) use limits::{LIMITS, Limit};
+pub(crate) use problem::{Problem, ProblemKind, one_line};
+pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
+pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
+pub(crate) use units::{NONE, Unit};
+
+use problem::did_you_mean;
+use sources::Layers;
+
+/// Ready to run.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) options: Options,
+    /// Every setting and limit with its value and its origin, for `--explain`.
+    pub(crate) settled: Vec<Settled>,
+}
+
+/// One decision.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) name: &'static str,
+    pub(crate) group: Group,
+    /// As it would be written; several values are joined by a space.
+    pub(crate) value: String,
+    /// `default`, `--port`, `UCAFFEINE_PORT` or `site.toml:3`.
+    pub(crate) origin: String,
+}
+
+impl Config {
+    /// Decides. `file` is what `--config` says, `environment` what this process was given.
+    pub(crate) fn resolve(
+        flags: Layer,
+        file: Option<Given>,
+        environment: &[(OsString, OsString)],
+    ) -> Result<Config, Vec<Problem>> {
+        let layers = Layers([flags, Layer::from_environment(environment)?, read_file(file, environment)?]);
+        let mut problems = Vec::new();
+        let listen = listen::listen(&layers, &mut problems);
+        let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
+        let mut options = Options {
+            listen,
+            cores: decide(&layers, "cores", None, cores, &mut problems),
+            engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
+            access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
+            sites: mounts::site(&layers, programs, environment, &mut problems).into_iter().collect(),
+            ..Options::default()
+        };
+        for limit in LIMITS {
+            let Some(given) = layers.one(limit.name) else { continue };
+            let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));
+            problems.extend(set.err());
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let settled = settled(&layers, &mut options);
+        Ok(Config { options, settled })
+    }
+}
+
+fn read_file(flag: Option<Given>, environment: &[(OsString, OsString)]) -> Result<Layer, Vec<Problem>> {
+    let variable = || {
+        let set = environment.iter().find(|(name, text)| *name == *CONFIG_VARIABLE && !text.is_empty());
+        set.map(|(_, text)| Given { text: text.clone(), origin: Origin::Variable(CONFIG_VARIABLE.to_owned()) })
+    };
+    match flag.or_else(variable) {
+        Some(given) => file::read(given.text.as_ref()),
+        None => Ok(Layer::default()),
+    }
+}
+
+/// What was said, or the default; a problem is noted and the default goes on, so that every problem is found at once.
+fn decide<T>(
+    layers: &Layers,
+    name: &str,
+    default: T,
+    read: fn(&Given) -> Result<T, Problem>,
+    problems: &mut Vec<Problem>,
+) -> T {
+    match layers.one(name).map(read) {
+        Some(Ok(value)) => value,
+        Some(Err(problem)) => {
+            problems.push(problem);
+            default
+        }
+        None => default,
+    }
+}
+
+fn switch(given: &Given) -> Result<bool, Problem> {
+    match given.str()? {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(given.unreadable("neither true nor false")),
+    }
+}
+
+fn cores(given: &Given) -> Result<Option<usize>, Problem> {
+    match given.str()? {
+        "auto" => Ok(None),
+        text => match text.parse() {
+            Ok(cores @ 1..=CORES_MAX) => Ok(Some(cores)),
+            _ => Err(given.unreadable(format!("not a number of threads; 1 to {CORES_MAX}, or auto"))),
+        },
+    }
+}
+
+fn engine(given: &Given) -> Result<Engine, Problem> {
+    let text = given.str()?;
+    let known = Engine::NAMES.iter().find(|(name, _)| *name == text).map(|&(_, engine)| engine);
+    known.ok_or_else(|| {
+        let hint = did_you_mean(text, Engine::NAMES.iter().map(|(name, _)| name.to_string()));
+        given.unreadable(format!("not an engine; auto, uring or epoll{hint}"))
+    })
+}
+
+fn access_log(given: &Given) -> Result<AccessLog, Problem> {
+    match given.text.to_str() {
+        Some("-") => Ok(AccessLog::Stdout),
+        Some("off") => Ok(AccessLog::Off),
+        _ => Ok(AccessLog::File(given.path(&given.text)?)),
+    }
+}
+
+fn settled(layers: &Layers, options: &mut Options) -> Vec<Settled> {
+    let origin =
+        |name: &str| layers.one(name).map_or_else(|| String::from("default"), |given| given.origin.to_string());
+    let settings = SETTINGS.iter().map(|setting| {
+        let said = layers.all(setting.name).iter().map(|given| match setting.name {
+            "cgi-env" => mounts::without_value(&given.text).display().to_string(),
+            _ => given.text.display().to_string(),
+        });
+        let said = said.collect::<Vec<_>>().join(" ");
+        let value = if said.is_empty() { setting.default.to_owned() } else { said };
+        Settled { name: setting.name, group: setting.group, value, origin: origin(setting.name) }
+    });
+    let limits = LIMITS.iter().map(|limit| Settled {
+        name: limit.name,
+        group: limit.group,
+        value: limit.show(options),
+        origin: origin(limit.name),
+    });
+    settings.chain(limits).collect()
+}

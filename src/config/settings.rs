@@ -1,0 +1,195 @@
+//! Everything that can be said apart from the limits, and the three names that each thing has.
+
+use super::limits::LIMITS;
+
+/// Headings of the help, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    Serving,
+    Cgi,
+    RequestLimits,
+    ConnectionLimits,
+    CgiLimits,
+    FileLimits,
+}
+
+/// One thing that can be said, which is not a limit.
+pub(crate) struct Setting {
+    /// As a flag, without the dashes before it.
+    pub(crate) name: &'static str,
+    pub(crate) short: Option<char>,
+    pub(crate) alias: Option<&'static str>,
+    pub(crate) kind: Kind,
+    pub(crate) group: Group,
+    pub(crate) help: &'static str,
+    /// What `--help` adds; empty for nothing.
+    pub(crate) more: &'static str,
+    /// What holds when nothing is said, in words.
+    pub(crate) default: &'static str,
+}
+
+/// How often it may be said, and with what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Switch,
+    One(&'static str),
+    Many(&'static str),
+}
+
+/// Separates the values of a [`Kind::Many`] in a variable.
+pub(crate) const LIST_SEPARATOR: char = ';';
+
+const VARIABLE_PREFIX: &str = "UCAFFEINE_";
+
+pub(crate) static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "path",
+        short: None,
+        alias: None,
+        kind: Kind::One("DIR"),
+        group: Group::Serving,
+        help: "Serve this folder; the same as DIR",
+        more: "",
+        default: "the current folder",
+    },
+    Setting {
+        name: "port",
+        short: Some('p'),
+        alias: None,
+        kind: Kind::One("PORT"),
+        group: Group::Serving,
+        help: "Listen on this port; 0 takes a free one and prints it",
+        more: "It goes with every --bind that names no port of its own.",
+        default: "8080",
+    },
+    Setting {
+        name: "bind",
+        short: Some('b'),
+        alias: None,
+        kind: Kind::Many("ADDR"),
+        group: Group::Serving,
+        help: "Listen on this address; may be repeated",
+        more: "An IPv4 or IPv6 address, with or without a port (0.0.0.0, [::1]:9000), or unix:PATH. 0.0.0.0 and [::] are every \
+               address of this machine. Host names are not looked up.",
+        default: "127.0.0.1",
+    },
+    Setting {
+        name: "cores",
+        short: Some('w'),
+        alias: Some("workers"),
+        kind: Kind::One("N"),
+        group: Group::Serving,
+        help: "Run this many threads, each with its own ring and listener",
+        more: "By default there are as many as this process may use CPUs, by its affinity mask and its control groups' quota, \
+               and each is pinned to one. With more threads than CPUs, they share the CPUs and none is pinned.",
+        default: "auto",
+    },
+    Setting {
+        name: "engine",
+        short: None,
+        alias: None,
+        kind: Kind::One("auto|uring|epoll"),
+        group: Group::Serving,
+        help: "Move bytes by io_uring or by epoll",
+        more: "auto is io_uring where it works. --explain says what works here, and what stands in the way.",
+        default: "auto",
+    },
+    Setting {
+        name: "access-log",
+        short: None,
+        alias: None,
+        kind: Kind::One("-|FILE|off"),
+        group: Group::Serving,
+        help: "Write a line per request to standard output (-) or a file",
+        more: "",
+        default: "off",
+    },
+    Setting {
+        name: "cgi",
+        short: None,
+        alias: None,
+        kind: Kind::Many("PREFIX=TARGET"),
+        group: Group::Cgi,
+        help: "Run programs below this path; may be repeated",
+        more: "TARGET is a folder of programs, or one program that gets the rest of the path as PATH_INFO: \
+               --cgi /git=/usr/lib/git-core/git-http-backend. /git and /git/ are the same. The longest PREFIX that fits wins. \
+               A cgi-bin folder inside DIR is mounted at /cgi-bin without being asked for.",
+        default: "cgi-bin inside DIR",
+    },
+    Setting {
+        name: "no-cgi",
+        short: None,
+        alias: None,
+        kind: Kind::Switch,
+        group: Group::Cgi,
+        help: "Run no programs at all",
+        more: "cgi-bin, and every TARGET of --cgi that lies inside DIR, is then 404: a program's source is never served.",
+        default: "false",
+    },
+    Setting {
+        name: "cgi-env",
+        short: None,
+        alias: None,
+        kind: Kind::Many("[PREFIX:]NAME[=VALUE]"),
+        group: Group::Cgi,
+        help: "Set a variable for every program; may be repeated",
+        more: "Without =VALUE, it is the server's own variable of that name. With a PREFIX of --cgi it is for that mount only: \
+               --cgi-env /git:GIT_PROJECT_ROOT=/srv/git. Programs get nothing else of the server's environment.",
+        default: "none",
+    },
+];
+
+/// The name of everything that can be said, settings first.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.name).chain(LIMITS.iter().map(|limit| limit.name))
+}
+
+/// `head-bytes-max` in a file: `head_bytes_max`.
+pub(crate) fn key(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// `head-bytes-max` in the environment: `UCAFFEINE_HEAD_BYTES_MAX`.
+pub(crate) fn variable(name: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", key(name).to_ascii_uppercase())
+}
+
+/// Whether the environment may hold a variable for us under this name.
+pub(crate) fn is_ours(variable: &str) -> bool {
+    variable.starts_with(VARIABLE_PREFIX)
+}
+
+/// Whether it may be said more than once.
+pub(crate) fn is_list(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == name && matches!(setting.kind, Kind::Many(_)))
+}
+
+impl Group {
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Group::Serving => "Serving",
+            Group::Cgi => "Programs (CGI)",
+            Group::RequestLimits => "Limits of a request",
+            Group::ConnectionLimits => "Limits of a connection",
+            Group::CgiLimits => "Limits of programs (CGI)",
+            Group::FileLimits => "Limits of files",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_is_spelled_once_and_in_one_way() {
+        let all: Vec<_> = names().collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "a name twice");
+        for name in all {
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+        }
+        assert_eq!(key("head-bytes-max"), "head_bytes_max");
+        assert_eq!(variable("head-bytes-max"), "UCAFFEINE_HEAD_BYTES_MAX");
+    }
+}

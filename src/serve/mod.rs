@@ -1,0 +1,3 @@
+//! The glue: moves the bytes that `site` decided on.
+
+pub mod options;

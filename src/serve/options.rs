@@ -1,0 +1,245 @@
+//! What a server is told before it starts: plain values, each with the default that the documentation promises.
+//!
+//! `config` fills them from flags, variables and a file; a program that uses the library fills them by hand. Nothing here
+//! is checked against the machine: that has happened before, or happens when the server binds.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::http::limits::Limits;
+
+/// Everything that a server needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where to listen; never empty.
+    pub listen: Vec<Listen>,
+    /// Threads, each with a ring and a listener of its own. `None`: as many as there are CPUs to use.
+    pub cores: Option<usize>,
+    /// Which engine moves the bytes.
+    pub engine: Engine,
+    /// What is served. The first site answers every host that no site names.
+    pub sites: Vec<SiteConfig>,
+    /// What a client may ask for, and how slowly.
+    pub limits: Limits,
+    /// Requests on one connection before it is closed. `None`: unlimited.
+    pub requests_per_connection_max: Option<u64>,
+    /// Connections per core. `None`: what the descriptor limit allows.
+    pub connections_max: Option<usize>,
+    /// From the signal to stop until what is still in flight is cut.
+    pub drain_ms_max: u64,
+    /// How scripts are run, and for how long.
+    pub cgi: CgiOptions,
+    /// How files are kept and sent.
+    pub files: FileOptions,
+    /// Where a line per request goes.
+    pub access_log: AccessLog,
+}
+
+/// One address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// IPv4 or IPv6; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+/// What moves the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring where it works, epoll elsewhere.
+    #[default]
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// epoll, even where io_uring works.
+    Epoll,
+}
+
+/// One folder that is served, and the programs mounted on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteConfig {
+    /// Hosts that this site answers, in lower case and without a port. Empty: every host.
+    pub names: Vec<String>,
+    /// The folder; absolute.
+    pub root: PathBuf,
+    /// Where programs answer instead of files. No two have the same prefix; the longest that fits wins.
+    pub mounts: Vec<MountConfig>,
+    /// Paths under `root`, decoded, without a final slash, that are never served as files: each of them, and all below it, is
+    /// 404. They hold programs whose source must not leak. A mount whose prefix fits the request comes first.
+    pub hidden: Vec<PathBuf>,
+    /// Variables for every script of the site.
+    pub cgi_env: Vec<EnvVar>,
+}
+
+/// A program, or a folder of programs, at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountConfig {
+    /// Decoded, begins with `/`, without a final slash (`/git`); the empty string mounts at the root.
+    pub prefix: String,
+    /// The program or the folder; absolute.
+    pub target: PathBuf,
+    /// Which of the two `target` is.
+    pub kind: MountKind,
+    /// Variables for the scripts of this mount; they win over the site's.
+    pub env: Vec<EnvVar>,
+}
+
+/// What a mount's target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// The next segment of the path names the script.
+    Folder,
+    /// One program; the rest of the path is its PATH_INFO.
+    Program,
+}
+
+/// A variable of a script's environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvVar {
+    /// `[A-Za-z_][A-Za-z0-9_]*`, and none of those that the server sets itself.
+    pub name: String,
+    /// Any bytes but NUL.
+    pub value: OsString,
+}
+
+/// How scripts are run, and for how long (RFC 3875). The bounds of running and queued scripts hold for the whole server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgiOptions {
+    /// Scripts that run at the same time.
+    pub running_max: usize,
+    /// Requests that wait for one of them to end; 503 beyond.
+    pub queued_max: usize,
+    /// How long a request waits; 503 beyond.
+    pub queue_ms_max: u64,
+    /// A script's header section; 502 beyond.
+    pub head_bytes_max: usize,
+    /// From the start of a script to its first byte; 504 beyond.
+    pub first_byte_ms_max: u64,
+    /// A script that neither reads nor writes; 504, or a cut connection, beyond.
+    pub idle_ms_max: u64,
+    /// The whole life of a script. `None`: unlimited.
+    pub total_ms_max: Option<u64>,
+    /// From SIGTERM to SIGKILL.
+    pub term_to_kill_ms: u64,
+    /// How long a descendant may hold stdout open after the script itself has exited.
+    pub held_stdout_ms_max: u64,
+    /// How long the last chunk waits for the exit status, so that a script killed by a signal is not taken for a whole reply.
+    pub exit_wait_ms_max: u64,
+    /// How long a script may go on after its client closed its half of the connection and takes no more output.
+    pub no_reader_ms_max: u64,
+    /// A request body with a Content-Length. `None`: unlimited, since it is streamed. 413 beyond.
+    pub body_bytes_max: Option<u64>,
+    /// Of a request body, read ahead of a slow script; then the client waits.
+    pub buffered_body_bytes_max: usize,
+    /// Of a chunked body, kept in memory until its length is known; then in a temporary file.
+    pub spool_memory_bytes_max: usize,
+    /// Of a chunked body, in all; 413 beyond.
+    pub spool_file_bytes_max: u64,
+}
+
+/// How files are kept and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// The cache of each core; 0 turns it off.
+    pub cache_bytes_max: usize,
+    /// The largest file that the cache keeps; larger ones are sent from the page cache.
+    pub cached_file_bytes_max: usize,
+    /// Ranges in one request; with more, Range is ignored.
+    pub ranges_max: usize,
+}
+
+/// Where a line per request goes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum AccessLog {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To the end of this file.
+    File(PathBuf),
+}
+
+/// The port, where none was asked for.
+pub const PORT_DEFAULT: u16 = 8080;
+
+/// The most threads that may be asked for: as many as a `cpu_set_t` has CPUs.
+pub const CORES_MAX: usize = 1024;
+
+/// The folder that is mounted without being asked for, and never served as files.
+pub const CGI_BIN: &str = "cgi-bin";
+
+/// The longest path of a Unix socket: `sun_path` less its NUL (unix(7)).
+pub const UNIX_PATH_BYTES_MAX: usize = 107;
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: vec![Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)))],
+            cores: None,
+            engine: Engine::default(),
+            sites: Vec::new(),
+            limits: Limits::default(),
+            requests_per_connection_max: None,
+            connections_max: None,
+            drain_ms_max: 30_000,
+            cgi: CgiOptions::default(),
+            files: FileOptions::default(),
+            access_log: AccessLog::default(),
+        }
+    }
+}
+
+impl Default for CgiOptions {
+    fn default() -> CgiOptions {
+        CgiOptions {
+            running_max: 64,
+            queued_max: 256,
+            queue_ms_max: 10_000,
+            head_bytes_max: 64 << 10,
+            first_byte_ms_max: 60_000,
+            idle_ms_max: 300_000,
+            total_ms_max: None,
+            term_to_kill_ms: 5_000,
+            held_stdout_ms_max: 5_000,
+            exit_wait_ms_max: 100,
+            no_reader_ms_max: 5_000,
+            body_bytes_max: None,
+            buffered_body_bytes_max: 256 << 10,
+            spool_memory_bytes_max: 1 << 20,
+            spool_file_bytes_max: 1 << 30,
+        }
+    }
+}
+
+impl Default for FileOptions {
+    fn default() -> FileOptions {
+        FileOptions { cache_bytes_max: 64 << 20, cached_file_bytes_max: 256 << 10, ranges_max: 200 }
+    }
+}
+
+impl SiteConfig {
+    /// The files below `root`, for every host, without programs; what `cgi-bin/` holds is hidden.
+    pub fn files_only(root: PathBuf) -> SiteConfig {
+        let hidden = vec![PathBuf::from(CGI_BIN)];
+        SiteConfig { names: Vec::new(), root, mounts: Vec::new(), hidden, cgi_env: Vec::new() }
+    }
+}
+
+impl Engine {
+    /// Every engine, with the name it is asked for by.
+    pub const NAMES: [(&'static str, Engine); 3] =
+        [("auto", Engine::Auto), ("uring", Engine::Uring), ("epoll", Engine::Epoll)];
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Engine::Auto => "auto",
+            Engine::Uring => "uring",
+            Engine::Epoll => "epoll",
+        })
+    }
+}
