@@ -145,12 +145,6 @@ impl<'b> Fields<'b> {
     /// No field lines.
     pub const NONE: Fields<'static> = Fields { lines: &[], present: 0 };
 
-    #[cfg(test)]
-    pub(crate) fn of(lines: &'b [httparse::Header<'b>]) -> Fields<'b> {
-        let present = lines.iter().filter_map(|line| Known::of(line.name.as_bytes())).fold(0, |all, one| all | 1 << one as u32);
-        Fields { lines, present }
-    }
-
     /// Whether a line of that name is there.
     pub fn has(&self, known: Known) -> bool {
         self.present & (1 << known as u32) != 0

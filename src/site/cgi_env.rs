@@ -205,3 +205,7 @@ impl Configured<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "cgi_env_tests.rs"]
+mod tests;

@@ -250,3 +250,7 @@ fn write_encoded(bytes: &[u8], is_plain: impl Fn(u8) -> bool, out: &mut Vec<u8>)
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;
