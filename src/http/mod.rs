@@ -3,9 +3,24 @@
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod body;
+mod chunked;
+pub mod conditional;
+pub mod conn;
+pub mod date;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod head;
 pub mod limits;
+mod pace;
+pub mod path;
+pub mod range;
+mod refusal;
 pub mod request;
+pub mod response;
+mod scan;
 pub mod status;
+mod target;
 
 /// A moment, in milliseconds since an epoch that the caller chose (the runtime's start). Only differences mean anything.
 pub type Millis = u64;

@@ -102,7 +102,11 @@ pub enum Known {
 }
 
 /// Room for the parsed field lines of one head; lives on the stack of one step (8 KiB, never initialised).
-pub struct FieldSlots<'b>(pub(super) [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX_CEILING]);
+pub struct FieldSlots<'b> {
+    pub(super) table: [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX_CEILING],
+    /// For a head that claims HTTP/1.2 or later, which goes another way; empty, and without memory, for every other.
+    pub(super) spare: Vec<httparse::Header<'b>>,
+}
 
 impl Known {
     /// Which known name this is, if any (names compare without case).
@@ -169,8 +173,9 @@ impl<'b> Fields<'b> {
 
 impl<'b> FieldSlots<'b> {
     /// Empty room; costs nothing.
+    #[inline]
     pub fn new() -> FieldSlots<'b> {
-        FieldSlots([const { MaybeUninit::uninit() }; FIELDS_MAX_CEILING])
+        FieldSlots { table: [const { MaybeUninit::uninit() }; FIELDS_MAX_CEILING], spare: Vec::new() }
     }
 }
 

@@ -1,0 +1,225 @@
+//! What must hold for any bytes: the bodies of the fuzz targets (`fuzz/`), of their replay on stable (`tests/fuzz_replay.rs`) and of
+//! the properties (`tests/http_properties.rs`). A violation panics.
+
+use super::chunked::{Chunks, Decoded};
+use super::conn::{BodyEvent, Conn, Event, Next};
+use super::head;
+use super::limits::Limits;
+use super::path;
+use super::range::{self, Ranges};
+use super::refusal::Fault;
+use super::request::{FieldSlots, Known};
+use super::response;
+use super::scan::Scan;
+
+/// Bounds that short inputs can cross.
+fn small_limits() -> Limits {
+    Limits {
+        target_bytes_max: 40,
+        field_bytes_max: 60,
+        fields_max: 5,
+        head_bytes_max: 200,
+        trailer_bytes_max: 30,
+        chunk_ext_bytes_max: 20,
+        drain_bytes_max: 50,
+        ..Limits::default()
+    }
+}
+
+/// A connection's whole input: the first byte chooses limits and the size of the pieces that it is cut into. What comes of it
+/// does not depend on the pieces, and both readers of heads agree.
+pub fn request(data: &[u8]) {
+    let Some((&choice, input)) = data.split_first() else { return };
+    let limits = if choice & 0x80 == 0 { small_limits() } else { Limits::default() };
+    let whole = transcript(&limits, input, usize::MAX);
+    for piece in [1, 2 + usize::from(choice & 0x7f)] {
+        assert_eq!(whole, transcript(&limits, input, piece), "pieces of {piece}");
+    }
+    readers_agree(&limits, input);
+}
+
+/// What a connection makes of `input`, arriving in pieces of `piece` bytes and then a FIN: each event as a line, payload joined.
+pub fn transcript(limits: &Limits, input: &[u8], piece: usize) -> Vec<String> {
+    let mut reader =
+        Reader { limits, conn: Conn::new(0), unread: Vec::new(), lines: Vec::new(), in_body: false, is_over: false };
+    for bytes in input.chunks(piece) {
+        reader.unread.extend_from_slice(bytes);
+        reader.read_all();
+    }
+    reader.conn.end_of_input();
+    reader.read_all();
+    assert!(reader.is_over, "a connection whose input ended comes to an end");
+    reader.lines
+}
+
+/// A server that answers everything at once.
+struct Reader<'l> {
+    limits: &'l Limits,
+    conn: Conn,
+    unread: Vec<u8>,
+    lines: Vec<String>,
+    in_body: bool,
+    is_over: bool,
+}
+
+impl Reader<'_> {
+    fn read_all(&mut self) {
+        while !self.is_over && if self.in_body { self.read_body() } else { self.read_head() } {}
+    }
+
+    fn read_head(&mut self) -> bool {
+        let mut slots = FieldSlots::new();
+        let (line, head_len) = match self.conn.poll(self.limits, 0, &self.unread, &mut slots) {
+            Event::NeedBytes { .. } => return false,
+            Event::Request { request, head_len } => {
+                assert!(head_len <= self.unread.len() && head_len <= self.limits.head_bytes_max + 2);
+                assert!(request.path.starts_with(b"/") || request.path == b"*");
+                assert!(request.target.len() <= self.limits.target_bytes_max);
+                assert!(request.fields.iter().count() <= self.limits.fields_max);
+                assert_eq!(request.fields.get_all(Known::Host).count() > 0, request.fields.has(Known::Host));
+                self.conn.begin(self.limits, 0, &request);
+                self.in_body = true;
+                let fields: Vec<_> =
+                    request.fields.iter().map(|(name, value)| (name, value.escape_ascii().to_string())).collect();
+                (format!("request {:?} {} {fields:?}", request.framing, request.target.escape_ascii()), head_len)
+            }
+            Event::Refuse(refusal) => {
+                self.is_over = true;
+                (format!("refuse {refusal:?}"), 0)
+            }
+            Event::Over => {
+                self.is_over = true;
+                ("over".to_string(), 0)
+            }
+        };
+        self.lines.push(line);
+        self.unread.drain(..head_len);
+        true
+    }
+
+    fn read_body(&mut self) -> bool {
+        match self.conn.body(self.limits, 0, &self.unread) {
+            BodyEvent::Data { skip, len } => {
+                assert!(len > 0);
+                let payload = self.unread[skip..skip + len].escape_ascii().to_string();
+                match self.lines.last_mut() {
+                    Some(line) if line.starts_with("body") => line.push_str(&payload),
+                    _ => self.lines.push(format!("body {payload}")),
+                }
+                self.unread.drain(..skip + len);
+            }
+            BodyEvent::NeedBytes { consumed, .. } => {
+                self.unread.drain(..consumed);
+                return false;
+            }
+            BodyEvent::End { consumed } => {
+                self.unread.drain(..consumed);
+                self.in_body = false;
+                let next = self.conn.finish(self.limits, 0);
+                self.is_over = next != Next::KeepAlive;
+                self.lines.push(format!("end {next:?}"));
+            }
+            event @ (BodyEvent::Refuse(_) | BodyEvent::Cut) => {
+                self.is_over = true;
+                self.lines.push(format!("{event:?}"));
+            }
+        }
+        true
+    }
+}
+
+/// httparse with its checks, and the byte-by-byte reader, accept the same heads.
+fn readers_agree(limits: &Limits, input: &[u8]) {
+    let mut scan = Scan::new();
+    let scanned = scan.advance(limits, input);
+    let mut slots = FieldSlots::new();
+    match (scanned, head::parse(limits, input, &mut slots)) {
+        (Ok(Some(len)), Ok(Some((_, head_len)))) => assert_eq!(len, head_len),
+        (Ok(None), Ok(None)) => {}
+        (Err(fault), Err(refusal)) => assert_eq!(fault.refusal(), refusal),
+        // What the bytes allow, their meaning may still forbid; but every byte that was accepted is understood.
+        (Ok(Some(_)), Err(refusal)) => assert_ne!(refusal, Fault::NotHttp.refusal()),
+        (scanned, parsed) => panic!("{scanned:?} but {parsed:?}"),
+    }
+}
+
+/// A chunked body: the first byte chooses the size of the pieces. Payload and end do not depend on them.
+pub fn chunked(data: &[u8]) {
+    let Some((&choice, input)) = data.split_first() else { return };
+    let limits = if choice & 0x80 == 0 { small_limits() } else { Limits::default() };
+    let whole = decode_chunks(&limits, input, usize::MAX);
+    for piece in [1, 2 + usize::from(choice & 0x7f)] {
+        assert_eq!(whole, decode_chunks(&limits, input, piece), "pieces of {piece}");
+    }
+}
+
+/// The payload, and how it ended: with how much input taken, not yet, or with a fault.
+fn decode_chunks(limits: &Limits, input: &[u8], piece: usize) -> (Vec<u8>, Result<Option<usize>, Fault>) {
+    let (mut chunks, mut payload, mut consumed, mut arrived) = (Chunks::new(), Vec::new(), 0, 0);
+    loop {
+        let unread = &input[consumed..arrived];
+        match chunks.decode(limits, unread) {
+            Ok(Decoded::Data { skip, len }) => {
+                assert!(len > 0 && skip + len <= unread.len());
+                payload.extend_from_slice(&unread[skip..skip + len]);
+                consumed += skip + len;
+            }
+            Ok(Decoded::NeedBytes { consumed: framing }) => {
+                assert_eq!(framing, unread.len(), "what is waited for comes after all that is there");
+                consumed += framing;
+                if arrived == input.len() {
+                    return (payload, Ok(None));
+                }
+                arrived = arrived.saturating_add(piece).min(input.len());
+            }
+            Ok(Decoded::End { consumed: framing }) => return (payload, Ok(Some(consumed + framing))),
+            Err(fault) => return (payload, Err(fault)),
+        }
+    }
+}
+
+/// A path: what is accepted stays below the root, has neither dot nor empty segments, and is normal already.
+pub fn path(raw: &[u8]) {
+    let mut out = Vec::new();
+    if path::normalise(raw, &mut out).is_err() {
+        assert!(out.is_empty());
+        return;
+    }
+    assert!(out.len() < raw.len() && !out.contains(&0));
+    let named = out.strip_suffix(b"/").unwrap_or(&out);
+    for (index, segment) in named.split(|&byte| byte == b'/').enumerate().filter(|_| !out.is_empty()) {
+        assert!(!segment.is_empty(), "{}", out.escape_ascii());
+        assert!(!segment.starts_with(b".") || (index == 0 && segment == b".well-known"), "{}", out.escape_ascii());
+    }
+    // Encoding the result and reading that gives the result: nothing was decoded twice, or not at all.
+    let encoded: Vec<u8> = out.iter().fold(vec![b'/'], |mut text, &byte| {
+        match byte {
+            b'%' => text.extend_from_slice(b"%25"),
+            _ => text.push(byte),
+        }
+        text
+    });
+    let mut again = Vec::new();
+    assert_eq!(path::normalise(&encoded, &mut again), Ok(()));
+    assert_eq!(out, again);
+}
+
+/// A Range field: eight bytes of length and the value. Parts lie inside the length, in order, apart from each other.
+pub fn range(data: &[u8]) {
+    let Some((length, value)) = data.split_first_chunk() else { return };
+    let length = u64::from_le_bytes(*length);
+    let Ranges::Satisfiable(spans) = range::parse(value, length) else { return };
+    let spans = spans.as_slice();
+    assert!(!spans.is_empty() && spans.len() <= range::RANGES_MAX);
+    let mut free_from = 0;
+    for span in spans {
+        assert!(span.len > 0 && span.start >= free_from);
+        let end = span.start.checked_add(span.len).filter(|&end| end <= length);
+        let Some(end) = end else { panic!("{span:?} of {length}") };
+        // One byte at least lies between two parts, or they would be one.
+        free_from = end.saturating_add(1);
+        let mut out = Vec::new();
+        response::write_content_range(&mut out, *span, length);
+        assert_eq!(out, format!("Content-Range: bytes {}-{}/{length}\r\n", span.start, end - 1).into_bytes());
+    }
+}
