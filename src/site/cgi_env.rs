@@ -12,8 +12,7 @@
 //!
 //! A pair with a NUL in it is left out whole: the kernel would end the value there, and a part is worse than none.
 
-use super::head::decimal;
-use super::{Mount, Site, host_name};
+use super::{Mount, Site, decimal, host_name};
 use crate::http::request::{Known, Request, Version};
 
 /// Which script runs, and how the path led there. All decoded; paths of files are absolute.
@@ -155,7 +154,8 @@ fn put_fields(request: &Request<'_>, mount: &Mount, put: &mut dyn FnMut(&[u8], &
         name.extend_from_slice(b"HTTP_");
         name.extend(field.bytes().map(|byte| if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }));
         join(request, field, &mut value);
-        put(&name, &value);
+        // The host of an absolute target overrides the field (RFC 9112 section 3.2.2), for scripts as for ourselves.
+        put(&name, if field.eq_ignore_ascii_case("Host") { request.host } else { &value });
         // git-http-backend reads it without the prefix.
         if field.eq_ignore_ascii_case("Git-Protocol") {
             put(b"GIT_PROTOCOL", &value);

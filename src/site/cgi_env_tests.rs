@@ -123,8 +123,11 @@ fn what_the_request_line_says() {
     ] {
         assert_eq!(value(&case, name).as_deref(), expected, "{name}");
     }
-    let absolute = "GET http://h.example/cgi-bin/env?q HTTP/1.1\r\nHost: h.example\r\n\r\n";
-    assert_eq!(value(&Case { head: absolute, ..CASE }, "REQUEST_URI").as_deref(), Some("/cgi-bin/env?q"));
+    let absolute = "GET http://h.example:81/cgi-bin/env?q HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let case = Case { head: absolute, ..CASE };
+    assert_eq!(value(&case, "REQUEST_URI").as_deref(), Some("/cgi-bin/env?q"));
+    assert_eq!(value(&case, "SERVER_NAME").as_deref(), Some("h.example"));
+    assert_eq!(value(&case, "HTTP_HOST").as_deref(), Some("h.example:81"));
 }
 
 #[test]

@@ -7,10 +7,8 @@
 //! - output that starts with `HTTP/1.` is a complete response, as "non-parsed header" scripts write it. It is read and framed
 //!   again, so that it can neither cut the connection's framing nor its keep-alive short.
 
-use super::head::{write_chunked, write_decimal, write_end, write_field, write_status_line};
-use super::http_shim::response::BodyFraming;
-use super::reply::HeadContext;
-use crate::http::request::Version;
+use super::reply::{HeadContext, write_end};
+use crate::http::response::{BodyFraming, write_field, write_framing, write_status};
 use crate::http::status::Status;
 
 /// What the output so far is.
@@ -35,8 +33,6 @@ pub struct CgiReply<'b> {
     pub output: Output,
     /// Where the body starts in the bytes that were parsed.
     pub head_len: usize,
-    /// The script's own phrase; empty for the usual one.
-    phrase: &'b [u8],
     /// The field lines, already found valid, to the blank line.
     lines: &'b [u8],
 }
@@ -64,23 +60,16 @@ pub fn parse(bytes: &[u8], head_bytes_max: usize, is_nph: bool) -> Parsed<'_> {
 }
 
 impl CgiReply<'_> {
-    /// How the body is to be framed for the client.
+    /// How the body is to be framed for the client. A HEAD is told the same as a GET, and sent no body.
     pub fn framing(&self, context: &HeadContext<'_>) -> BodyFraming {
-        match (self.output, context.version) {
-            _ if self.status.is_bodyless() => BodyFraming::None,
-            (Output::Length(length), _) => BodyFraming::Length(length),
-            // The length of a body that is not sent need not be known.
-            _ if context.is_head => BodyFraming::None,
-            (_, Version::Http11) => BodyFraming::Chunked,
-            (_, Version::Http10) => BodyFraming::UntilClose,
-        }
+        let length = if let Output::Length(length) = self.output { Some(length) } else { None };
+        BodyFraming::of(context.version, self.status, length)
     }
 
     /// Appends the head of the reply, to its blank line. `framing` is what [`CgiReply::framing`] said, or `Length` when the whole
     /// body is there already. `UntilClose` closes, whatever the context says.
-    pub fn write_head(&self, out: &mut Vec<u8>, framing: &BodyFraming, context: &HeadContext<'_>) {
-        let phrase = if self.phrase.is_empty() { self.status.phrase().as_bytes() } else { self.phrase };
-        write_status_line(self.status, phrase, out);
+    pub fn write_head(&self, out: &mut Vec<u8>, framing: BodyFraming, context: &HeadContext<'_>) {
+        write_status(out, self.status);
         write_field(out, "Server", b"ucaffeine");
         for line in Lines(self.lines) {
             // The lines were found valid before this value could be made.
@@ -90,12 +79,8 @@ impl CgiReply<'_> {
                 write_field(out, name, value);
             }
         }
-        match framing {
-            BodyFraming::Length(length) => write_decimal(out, "Content-Length", *length),
-            BodyFraming::Chunked => write_chunked(out),
-            BodyFraming::None | BodyFraming::UntilClose => {}
-        }
-        let keep_alive = context.keep_alive && !matches!(framing, BodyFraming::UntilClose);
+        write_framing(out, framing);
+        let keep_alive = context.keep_alive && framing != BodyFraming::UntilClose;
         write_end(out, &HeadContext { keep_alive, ..*context });
     }
 }
@@ -111,15 +96,15 @@ fn interpret(head: &[u8], is_nph: bool) -> Result<Parsed<'_>, &'static str> {
     if fields.count == 0 {
         return Err("its head has no fields");
     }
-    let (status, phrase) = match (fields.status, fields.location) {
-        (Some(value), _) => status_and_phrase(value)?,
+    let status = match (fields.status, fields.location) {
+        (Some(value), _) => final_status(value)?,
         (None, Some(location)) if fields.count == 1 && is_local(location) => return local_redirect(location),
-        (None, Some(_)) => (Status::FOUND, &b""[..]),
-        (None, None) => (Status::OK, &b""[..]),
+        (None, Some(_)) => Status::FOUND,
+        (None, None) => Status::OK,
     };
     // In a document, Transfer-Encoding is not the script's to say: it is dropped like the others of its kind.
     let output = fields.content_length.map_or(Output::UntilEof, Output::Length);
-    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), phrase, lines: head }))
+    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), lines: head }))
 }
 
 /// A complete response. Its length may be said in either of HTTP's ways, but only in one.
@@ -127,10 +112,7 @@ fn complete(head: &[u8]) -> Result<Parsed<'_>, &'static str> {
     let status_line = Lines(head).next().unwrap_or(b"");
     let after_minor = status_line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.split_first());
     let Some((b'0'..=b'9', [b' ', rest @ ..])) = after_minor else { return Err("its status line is malformed") };
-    if rest.iter().any(|byte| is_control(*byte)) {
-        return Err("there is a control character in its status line");
-    }
-    let (status, phrase) = status_and_phrase(rest)?;
+    let status = final_status(rest)?;
     let after_status_line = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);
     let lines = &head[after_status_line..];
     let fields = Fields::collect(lines)?;
@@ -141,7 +123,7 @@ fn complete(head: &[u8]) -> Result<Parsed<'_>, &'static str> {
         (None, Some(_)) => return Err("its Transfer-Encoding is not chunked"),
         (Some(_), Some(_)) => return Err("it has both Content-Length and Transfer-Encoding"),
     };
-    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), phrase, lines }))
+    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), lines }))
 }
 
 /// A path is local; what starts with two slashes names a host, and a fragment is for the client to resolve.
@@ -154,16 +136,16 @@ fn local_redirect(location: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if is_target { Ok(Parsed::LocalRedirect(location)) } else { Err("its local Location is not a path") }
 }
 
-/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once.
-fn status_and_phrase(value: &[u8]) -> Result<(Status, &[u8]), &'static str> {
+/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once. The phrase is not passed on: it has no
+/// meaning (RFC 9112 section 4), and the later versions of HTTP have none.
+fn final_status(value: &[u8]) -> Result<Status, &'static str> {
     const WHY: &str = "its status is not a number from 200 to 599";
     let (digits, phrase) = value.split_first_chunk::<3>().ok_or(WHY)?;
     if !digits.iter().all(u8::is_ascii_digit) || !(phrase.is_empty() || phrase.starts_with(b" ")) {
         return Err(WHY);
     }
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-    let status = Status::from_code(code).filter(|_| (200..600).contains(&code)).ok_or(WHY)?;
-    Ok((status, phrase.trim_ascii()))
+    Status::from_code(code).filter(|_| (200..600).contains(&code)).ok_or(WHY)
 }
 
 /// The fields on which the meaning of a head depends.
@@ -186,8 +168,12 @@ impl<'b> Fields<'b> {
             match role(name) {
                 Role::Status => once(&mut fields.status, value, "it has two Status fields")?,
                 Role::Location => once(&mut fields.location, value, "it has two Location fields")?,
-                Role::ContentLength => once(&mut fields.content_length, length(value)?, "it has two Content-Length fields")?,
-                Role::TransferEncoding => once(&mut fields.transfer_encoding, value, "it has two Transfer-Encoding fields")?,
+                Role::ContentLength => {
+                    once(&mut fields.content_length, length(value)?, "it has two Content-Length fields")?
+                }
+                Role::TransferEncoding => {
+                    once(&mut fields.transfer_encoding, value, "it has two Transfer-Encoding fields")?
+                }
                 Role::Dropped | Role::Kept => {}
             }
         }

@@ -1,5 +1,6 @@
 use super::super::testing::{CONTEXT, DATE};
 use super::*;
+use crate::http::request::Version;
 
 const HEAD_BYTES_MAX: usize = 1024;
 
@@ -22,7 +23,7 @@ fn meaning(output: &[u8]) -> String {
 
 #[test]
 fn meanings() {
-    let cases: [(&[u8], &str); 61] = [
+    let cases: [(&[u8], &str); 60] = [
         // Documents.
         (b"Content-Type: text/plain\n\nhi", "200 eof hi"),
         (b"Content-Type: text/plain\r\n\r\nhi", "200 eof hi"),
@@ -71,7 +72,6 @@ fn meanings() {
         (b"HTTP/1.1  200 OK\r\n\r\n", "502 its status is not a number from 200 to 599"),
         (b"HTTP/1.x 200 OK\r\n\r\n", "502 its status line is malformed"),
         (b"HTTP/1.1\r\n\r\n", "502 its status line is malformed"),
-        (b"HTTP/1.1 200 O\rK\r\n\r\n", "502 there is a control character in its status line"),
         (b"HTTP/2 200\r\n\r\n", "502 a line of its head is not a field"),
         // Not responses.
         (b"\n", "502 its head has no fields"),
@@ -105,7 +105,12 @@ fn meanings() {
 fn every_prefix_of_a_good_head_needs_more() {
     for whole in [&b"Content-Type: a/b\nX: y\n\n"[..], b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"Location: /a\r\n\r\n"] {
         for end in 0..whole.len() {
-            assert_eq!(parse(&whole[..end], HEAD_BYTES_MAX, false), Parsed::NeedMore, "{}", whole[..end].escape_ascii());
+            assert_eq!(
+                parse(&whole[..end], HEAD_BYTES_MAX, false),
+                Parsed::NeedMore,
+                "{}",
+                whole[..end].escape_ascii()
+            );
         }
         assert_ne!(parse(whole, HEAD_BYTES_MAX, false), Parsed::NeedMore);
     }
@@ -131,7 +136,7 @@ fn an_nph_script_writes_a_status_line() {
 fn written(output: &[u8], context: &HeadContext<'_>) -> String {
     let Parsed::Document(reply) = parse(output, HEAD_BYTES_MAX, false) else { panic!("not a document") };
     let mut head = Vec::new();
-    reply.write_head(&mut head, &reply.framing(context), context);
+    reply.write_head(&mut head, reply.framing(context), context);
     String::from_utf8(head).expect("ASCII in, ASCII out").replace("\r\n", "\n")
 }
 
@@ -142,7 +147,7 @@ fn what_is_kept_and_what_is_dropped() {
         content-length: 007\nX: \n\n";
     assert_eq!(
         written(output, &CONTEXT),
-        "HTTP/1.1 200 Fine\nServer: ucaffeine\nContent-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\nX: \nContent-Length: 7\n\
+        "HTTP/1.1 200 OK\nServer: ucaffeine\nContent-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\nX: \nContent-Length: 7\n\
          Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n"
     );
 }
@@ -158,7 +163,7 @@ fn framings() {
         (unknown, &CONTEXT, "Transfer-Encoding: chunked\n", "\n"),
         (unknown, &closing, "Transfer-Encoding: chunked\n", "Connection: close\n\n"),
         (unknown, &old, "", "Connection: close\n\n"),
-        (unknown, &head, "", "\n"),
+        (unknown, &head, "Transfer-Encoding: chunked\n", "\n"),
         (known, &CONTEXT, "Content-Length: 3\n", "\n"),
         (known, &old, "Content-Length: 3\n", "Connection: keep-alive\n\n"),
         (known, &head, "Content-Length: 3\n", "\n"),
@@ -182,7 +187,7 @@ proptest::proptest! {
         let framed = [b"A: b\n", &output[..], b"\n\n"].concat();
         if let Parsed::Document(reply) = parse(&framed, HEAD_BYTES_MAX, false) {
             let mut head = Vec::new();
-            reply.write_head(&mut head, &reply.framing(&CONTEXT), &CONTEXT);
+            reply.write_head(&mut head, reply.framing(&CONTEXT), &CONTEXT);
             let lines: Vec<&[u8]> = head.split(|byte| *byte == b'\n').collect();
             let (last, lines) = lines.split_last().expect("at least one");
             assert_eq!(*last, b"");

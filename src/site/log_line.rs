@@ -7,6 +7,7 @@
 //! Tools that read the combined format read this. What a client sent is escaped as in that format (`\xHH`), so a line is one line,
 //! a quoted part ends where its quote is, and no terminal sequence reaches whoever reads the log.
 
+use super::decimal;
 use crate::http::request::{Method, Version};
 use crate::http::status::Status;
 
@@ -97,8 +98,7 @@ fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 fn write_decimal(number: u64, out: &mut Vec<u8>) {
-    use std::io::Write;
-    write!(out, "{number}").expect("a Vec takes every write");
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 
 #[cfg(test)]

@@ -110,7 +110,11 @@ mod tests {
         for (extension, content_type) in OVERRIDES {
             assert!(content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{extension}");
             assert_eq!(content_type.starts_with("text/"), content_type.ends_with("; charset=utf-8"), "{extension}");
-            assert_eq!(OVERRIDES.iter().filter(|(other, _)| *other == extension).count(), 1, "{extension} is there twice");
+            assert_eq!(
+                OVERRIDES.iter().filter(|(other, _)| *other == extension).count(),
+                1,
+                "{extension} is there twice"
+            );
         }
     }
 }

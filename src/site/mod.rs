@@ -9,7 +9,6 @@
 pub mod cgi_env;
 pub mod cgi_reply;
 
-pub mod head;
 pub mod log_line;
 pub mod mime;
 pub mod reply;
@@ -17,8 +16,6 @@ pub mod route;
 pub mod script;
 pub mod static_file;
 
-
-mod http_shim;
 mod page;
 
 #[cfg(test)]
@@ -99,10 +96,17 @@ pub fn host_name(host: &[u8]) -> &[u8] {
     name.strip_suffix(b".").unwrap_or(name)
 }
 
-/// The length of a prefix under which a path lies by whole components, if it does. Both start with a slash; the prefix may be empty.
-fn under(path: &[u8], prefix: &str) -> Option<usize> {
-    let rest = path.strip_prefix(prefix.as_bytes())?;
-    (rest.is_empty() || rest.starts_with(b"/")).then_some(prefix.len())
+/// The digits of a number, in the end of a buffer that holds the longest.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[start..];
+        }
+    }
 }
 
 #[cfg(test)]
@@ -145,11 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_holds_whole_components() {
-        assert_eq!(under(b"/cgi-bin", "/cgi-bin"), Some(8));
-        assert_eq!(under(b"/cgi-bin/x", "/cgi-bin"), Some(8));
-        assert_eq!(under(b"/cgi-binary", "/cgi-bin"), None);
-        assert_eq!(under(b"/cgi", "/cgi-bin"), None);
-        assert_eq!(under(b"/x", ""), Some(0));
+    fn decimals() {
+        for number in [0, 9, 10, 12_345, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! What to answer, as a value: the seam between policy and whatever moves bytes.
 
-use super::head::{write_content_range, write_decimal, write_end, write_field, write_start, write_unsatisfied_range};
 use super::page;
 use super::static_file::FileFacts;
-use super::http_shim::range::Span;
+use crate::http::range::Span;
 use crate::http::request::Version;
+use crate::http::response::{
+    self, BodyFraming, write_content_range, write_content_range_unsatisfied, write_field, write_framing, write_number,
+    write_status,
+};
 use crate::http::status::Status;
 
 /// An answer. Only a redirect owns memory.
@@ -152,8 +155,8 @@ impl<'f> Reply<'f> {
             Kind::Part(facts, span) => {
                 write_start(Status::PARTIAL_CONTENT, out);
                 write_field(out, "Content-Type", facts.content_type.as_bytes());
-                write_decimal(out, "Content-Length", span.len);
-                write_content_range(*span, facts.len, out);
+                write_framing(out, BodyFraming::Length(span.len));
+                write_content_range(out, *span, facts.len);
                 write_validators(facts, out);
             }
             // RFC 9110 section 15.4.5: what a 200 would have said about caching, and nothing about the content.
@@ -163,7 +166,7 @@ impl<'f> Reply<'f> {
             }
             Kind::Unsatisfiable(len) => {
                 self.write_page_start(out);
-                write_unsatisfied_range(out, *len);
+                write_content_range_unsatisfied(out, *len);
             }
             Kind::Options(allow) => {
                 write_start(Status::NO_CONTENT, out);
@@ -180,7 +183,7 @@ impl<'f> Reply<'f> {
             Kind::Error(_, retry_after_s) => {
                 self.write_page_start(out);
                 if let Some(seconds) = retry_after_s {
-                    write_decimal(out, "Retry-After", u64::from(*seconds));
+                    write_number(out, "Retry-After", u64::from(*seconds));
                 }
             }
         }
@@ -205,18 +208,31 @@ impl<'f> Reply<'f> {
             write_field(out, "Content-Type", b"text/html; charset=utf-8");
         }
         if let Some(length) = self.content_length() {
-            write_decimal(out, "Content-Length", length);
+            write_framing(out, BodyFraming::Length(length));
         }
     }
 }
 
 /// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps it per file;
-/// [`write_end`](super::head::write_end) completes it to what [`Reply::write_head`] writes.
+/// [`write_end`] completes it to what [`Reply::write_head`] writes.
 pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
     write_start(Status::OK, out);
     write_field(out, "Content-Type", facts.content_type.as_bytes());
-    write_decimal(out, "Content-Length", facts.len);
+    write_framing(out, BodyFraming::Length(facts.len));
     write_validators(facts, out);
+}
+
+/// Appends what ends every head: Date, what becomes of the connection, the blank line.
+pub fn write_end(out: &mut Vec<u8>, context: &HeadContext<'_>) {
+    response::write_date(out, context.date);
+    response::write_connection(out, context.version, context.keep_alive);
+    response::write_end(out);
+}
+
+/// Appends the status line and the fields that no reply of this server's own is without.
+fn write_start(status: Status, out: &mut Vec<u8>) {
+    write_status(out, status);
+    out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
 }
 
 fn write_validators(facts: &FileFacts, out: &mut Vec<u8>) {

@@ -1,8 +1,8 @@
 //! Which kind of answer a request gets.
 
 use super::reply::{Allow, Reply};
-use super::{MountKind, Site, under};
-use super::http_shim::path::{self, PathError};
+use super::{MountKind, Site};
+use crate::http::path;
 use crate::http::request::{Method, Request};
 use crate::http::status::Status;
 
@@ -35,13 +35,8 @@ pub fn route<'s>(site: &'s Site, request: &Request<'_>, path_buf: &mut Vec<u8>) 
         return Route::Reply(server_wide(site, request.method));
     }
     if let Err(error) = path::normalise(request.path, path_buf) {
-        return Route::Reply(Reply::error(match error {
-            PathError::BadRequest => Status::BAD_REQUEST,
-            PathError::NotFound => Status::NOT_FOUND,
-        }));
+        return Route::Reply(Reply::error(error.status()));
     }
-    // Prefixes are written with their first slash.
-    path_buf.insert(0, b'/');
     let mount = longest(site.mounts.iter().map(|mount| &mount.prefix), path_buf);
     let hidden = longest(&site.options.hidden, path_buf);
     match mount {
@@ -49,15 +44,17 @@ pub fn route<'s>(site: &'s Site, request: &Request<'_>, path_buf: &mut Vec<u8>) 
             if matches!(request.method, Method::Trace | Method::Connect) {
                 return Route::Reply(Reply::method_not_allowed(Allow::Script));
             }
-            path_buf.drain(..length);
+            match length {
+                0 => path_buf.insert(0, b'/'),
+                _ => drop(path_buf.drain(..length)),
+            }
             Route::Cgi(CgiRoute { mount, kind: site.mounts[mount].kind })
         }
-        _ if hidden.is_some() || has_dotfile(path_buf) => Route::Reply(Reply::error(Status::NOT_FOUND)),
+        _ if hidden.is_some() => Route::Reply(Reply::error(Status::NOT_FOUND)),
         _ if matches!(request.method, Method::Trace | Method::Connect) => {
             Route::Reply(Reply::method_not_allowed(Allow::File))
         }
         _ => {
-            path_buf.remove(0);
             if path_buf.is_empty() || path_buf.ends_with(b"/") {
                 path_buf.extend_from_slice(site.options.index.as_bytes());
             }
@@ -75,16 +72,17 @@ fn server_wide<'s>(site: &Site, method: Method) -> Reply<'s> {
     }
 }
 
-/// The longest of some prefixes under which a path lies: its index and its length. Of equal ones, the first.
+/// The longest of some prefixes under which a path lies: its index, and its length within the path. Of equal ones, the first.
 fn longest<'p>(prefixes: impl IntoIterator<Item = &'p String>, path: &[u8]) -> Option<(usize, usize)> {
     let matching = prefixes.into_iter().enumerate().filter_map(|(index, prefix)| Some((index, under(path, prefix)?)));
     matching.reduce(|best, other| if other.1 > best.1 { other } else { best })
 }
 
-/// Whether a component starts with a dot. Those names are settings, histories and repositories, all but `/.well-known` (RFC 8615).
-fn has_dotfile(path: &[u8]) -> bool {
-    let rest = path.strip_prefix(b"/.well-known").filter(|rest| rest.starts_with(b"/") || rest.is_empty()).unwrap_or(path);
-    rest.windows(2).any(|pair| pair == b"/.")
+/// The length of a prefix (written with its first slash) under which a path (written without) lies by whole components.
+fn under(path: &[u8], prefix: &str) -> Option<usize> {
+    let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
+    let rest = path.strip_prefix(prefix.as_bytes())?;
+    (prefix.is_empty() || rest.is_empty() || rest.starts_with(b"/")).then_some(prefix.len())
 }
 
 #[cfg(test)]
@@ -105,7 +103,10 @@ mod tests {
                 mount("/cgi-bin/deep", MountKind::Program),
                 mount("/shut/open", MountKind::Program),
             ],
-            options: SiteOptions { hidden: vec!["/private".into(), "/cgi-bin/deep/er".into(), "/shut".into()], ..SiteOptions::default() },
+            options: SiteOptions {
+                hidden: vec!["/private".into(), "/cgi-bin/deep/er".into(), "/shut".into()],
+                ..SiteOptions::default()
+            },
             ..Site::default()
         }
     }
@@ -159,7 +160,7 @@ mod tests {
             ("GET /git", "cgi 1 "),
             ("GET /git/", "cgi 1 /"),
             ("GET /git/r.git/info/refs", "cgi 1 /r.git/info/refs"),
-            ("GET /git/work/.git/HEAD", "cgi 1 /work/.git/HEAD"),
+            ("GET /git/work/.git/HEAD", "404"),
             ("GET /private", "404"),
             ("GET /private/x", "404"),
             ("GET /x/../private/x", "404"),
@@ -175,6 +176,15 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(routed(&site(), line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_prefix_holds_whole_components() {
+        assert_eq!(under(b"cgi-bin", "/cgi-bin"), Some(7));
+        assert_eq!(under(b"cgi-bin/x", "/cgi-bin"), Some(7));
+        assert_eq!(under(b"cgi-binary", "/cgi-bin"), None);
+        assert_eq!(under(b"cgi", "/cgi-bin"), None);
+        assert_eq!(under(b"x", ""), Some(0));
     }
 
     #[test]

@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn names() {
-        let mount = Mount { prefix: "/cgi-bin".into(), kind: MountKind::Folder, env: vec![], pass_authorization: false };
+        let mount =
+            Mount { prefix: "/cgi-bin".into(), kind: MountKind::Folder, env: vec![], pass_authorization: false };
         let mut name = Vec::new();
         script_name(&mount, &Candidate { file: b"a/b", path_info: b"/c" }, &mut name);
         assert_eq!(name, b"/cgi-bin/a/b");

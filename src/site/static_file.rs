@@ -2,9 +2,9 @@
 
 use super::mime;
 use super::reply::{Allow, Reply};
-use super::http_shim::conditional::{self, Condition};
-use super::http_shim::date::imf_fixdate;
-use super::http_shim::range::{self, Ranges};
+use crate::http::conditional::{self, Precondition};
+use crate::http::date;
+use crate::http::range::{self, Ranges};
 use crate::http::request::{Known, Method, Request};
 use crate::http::status::Status;
 
@@ -78,17 +78,17 @@ pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now
 
 fn file<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f> {
     let (etag, mtime_s) = (facts.etag.as_bytes(), facts.mtime_s);
-    match conditional::evaluate(&request.fields, request.method, etag, mtime_s, now_s) {
-        Condition::NotModified => return Reply::not_modified(facts),
-        Condition::PreconditionFailed => return Reply::error(Status::PRECONDITION_FAILED),
-        Condition::Proceed => {}
+    match conditional::evaluate(&request.fields, request.method, etag, mtime_s) {
+        Precondition::NotModified => return Reply::not_modified(facts),
+        Precondition::PreconditionFailed => return Reply::error(Status::PRECONDITION_FAILED),
+        Precondition::Proceed => {}
     }
     // RFC 9110 section 14.2: only GET has ranges, and an If-Range that does not hold makes it a request for the whole.
-    let range = request.fields.get(Known::Range).filter(|_| request.method == Method::Get);
-    let Some(range) = range.filter(|_| conditional::if_range_holds(&request.fields, etag, mtime_s, now_s)) else {
+    let has_range = request.method == Method::Get && request.fields.has(Known::Range);
+    if !has_range || !conditional::if_range_holds(&request.fields, etag, mtime_s, now_s) {
         return Reply::whole(facts);
-    };
-    match range::parse(range, facts.len) {
+    }
+    match range::requested(&request.fields, facts.len) {
         Ranges::Satisfiable(spans) => match spans.as_slice() {
             [span] => Reply::part(facts, *span),
             _ => Reply::whole(facts),
@@ -117,14 +117,15 @@ impl FileFacts {
             mtime_s,
             etag: Etag::of(stat),
             content_type: mime::content_type(path),
-            last_modified: imf_fixdate(mtime_s),
+            last_modified: date::format(mtime_s),
         }
     }
 }
 
 impl Etag {
     fn of(stat: &FileStat) -> Etag {
-        let times = [stat.mtime_s.cast_unsigned(), stat.mtime_ns.into(), stat.ctime_s.cast_unsigned(), stat.ctime_ns.into()];
+        let times =
+            [stat.mtime_s.cast_unsigned(), stat.mtime_ns.into(), stat.ctime_s.cast_unsigned(), stat.ctime_ns.into()];
         let mut hash = times.into_iter().chain([stat.len, stat.inode]).fold(0, |hash, word| mix(hash ^ word));
         let mut tag = [b'"'; ETAG_BYTES];
         for digit in tag[1..ETAG_BYTES - 1].iter_mut().rev() {

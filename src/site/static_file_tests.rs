@@ -1,5 +1,4 @@
-use super::super::head::write_end;
-use super::super::reply::{Body, HeadContext, whole_file_head};
+use super::super::reply::{Body, HeadContext, whole_file_head, write_end};
 use super::super::testing::{CONTEXT, DATE, NOW_S, with_request};
 use super::*;
 use crate::http::request::Version;
@@ -42,7 +41,7 @@ fn status_and_body(request_line: &str, fields: &[&str]) -> String {
 
 #[test]
 fn the_test_clock_agrees_with_itself() {
-    assert_eq!(&imf_fixdate(NOW_S), DATE);
+    assert_eq!(&date::format(NOW_S), DATE);
 }
 
 #[test]
@@ -191,7 +190,9 @@ fn a_directory_redirects_to_a_path_of_this_host() {
 #[test]
 fn a_prebuilt_head_and_its_end_are_the_head() {
     let facts = facts();
-    for context in [CONTEXT, HeadContext { keep_alive: false, ..CONTEXT }, HeadContext { version: Version::Http10, ..CONTEXT }] {
+    for context in
+        [CONTEXT, HeadContext { keep_alive: false, ..CONTEXT }, HeadContext { version: Version::Http10, ..CONTEXT }]
+    {
         let (mut whole, mut in_parts) = (Vec::new(), Vec::new());
         Reply::whole(&facts).write_head(&mut whole, &context);
         whole_file_head(&facts, &mut in_parts);
@@ -209,7 +210,13 @@ fn a_tag_changes_with_every_fact() {
         FileStat { ctime_s: 1_700_000_001, ..STAT },
         FileStat { ctime_ns: 7, ..STAT },
         FileStat { inode: 78, ..STAT },
-        FileStat { mtime_s: STAT.ctime_s, mtime_ns: STAT.ctime_ns, ctime_s: STAT.mtime_s, ctime_ns: STAT.mtime_ns, ..STAT },
+        FileStat {
+            mtime_s: STAT.ctime_s,
+            mtime_ns: STAT.ctime_ns,
+            ctime_s: STAT.mtime_s,
+            ctime_ns: STAT.mtime_ns,
+            ..STAT
+        },
     ];
     let tag = Etag::of(&STAT);
     assert_eq!(tag, Etag::of(&STAT.clone()));
