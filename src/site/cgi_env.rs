@@ -1,10 +1,12 @@
-//! What a script is told about its request: the meta-variables of RFC 3875 section 4.1 and those that scripts have come to expect.
+//! What a script is told about its request: the meta-variables of RFC 3875 section 4.1 and those that scripts have come
+//! to expect.
 //!
-//! The environment is built from nothing; nothing of the server's own gets in. Each name is emitted once, and what the operator set
-//! (for the mount, else for the site) wins over what the request says.
+//! The environment is built from nothing; nothing of the server's own gets in. Each name is emitted once, and what the
+//! operator set (for the mount, else for the site) wins over what the request says.
 //!
 //! Fields become `HTTP_*`, with these exceptions:
-//! - a name with anything but letters, digits and hyphens is dropped: `X_Forwarded_For` must not pass for `X-Forwarded-For`;
+//! - a name with anything but letters, digits and hyphens is dropped: `X_Forwarded_For` must not pass for
+//!   `X-Forwarded-For`;
 //! - `Proxy` is dropped, because programs take `HTTP_PROXY` for a setting (CVE-2016-5385);
 //! - `Authorization` is withheld unless the mount passes it;
 //! - what is between the client and this server stays there: `Connection`, `TE` and their like, and the body's framing;
@@ -55,7 +57,8 @@ pub const SERVER_SOFTWARE: &str = concat!("ucaffeine/", env!("CARGO_PKG_VERSION"
 
 /// Emits the whole environment of a script, as (name, value) pairs.
 ///
-/// `body_len` is the length of the request's body, known by then even if it came in chunks; nothing when there is no body.
+/// `body_len` is the length of the request's body, known by then even if it came in chunks; nothing when there is no
+/// body.
 pub fn cgi_env(
     site: &Site,
     mount: &Mount,
@@ -173,7 +176,8 @@ fn becomes_variable(field: &str, mount: &Mount) -> bool {
         && (mount.pass_authorization || !field.eq_ignore_ascii_case("Authorization"))
 }
 
-/// All values of a field in one: a list is joined by commas (RFC 9110 section 5.3), cookie pairs by semicolons (RFC 6265 section 4.2.1).
+/// All values of a field in one: a list is joined by commas (RFC 9110 section 5.3), cookie pairs by semicolons (RFC
+/// 6265 section 4.2.1).
 fn join(request: &Request<'_>, field: &str, value: &mut Vec<u8>) {
     value.clear();
     let separator: &[u8] = if field.eq_ignore_ascii_case("Cookie") { b"; " } else { b", " };

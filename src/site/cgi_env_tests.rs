@@ -204,7 +204,7 @@ fn the_operator_has_the_last_word() {
 #[test]
 fn a_nul_never_gets_in() {
     let script = Script { path_info: b"/a\0b", path_translated: b"/srv/a\0b", ..SCRIPT };
-    let case = Case { script, site_env: &[("A\0B", "1"), ("C", "2\03"), ("D", "4")], ..CASE };
+    let case = Case { script, site_env: &[("A\0B", "1"), ("C", "2\x003"), ("D", "4")], ..CASE };
     let lines = environment(&case);
     assert!(lines.iter().all(|line| !line.contains(r"\x00")), "{lines:?}");
     assert!(lines.contains(&"D=4".to_owned()));

@@ -1,11 +1,12 @@
 //! What a script's output means: the head that it starts with becomes the head of the reply (RFC 3875 section 6).
 //!
 //! Strict where a mistake could change what follows (line structure, lengths, status), tolerant where it is only a gap:
-//! - lines end in LF or CRLF; a control character inside one (a bare CR, a NUL) refuses the whole output, so nothing can be injected;
+//! - lines end in LF or CRLF; a control character inside one (a bare CR, a NUL) refuses the whole output, so nothing
+//!   can be injected;
 //! - a body without Content-Type is passed on as it is: nothing is invented for it;
 //! - what belongs to the connection, and Date and Server, which this server says itself, are dropped;
-//! - output that starts with `HTTP/1.` is a complete response, as "non-parsed header" scripts write it. It is read and framed
-//!   again, so that it can neither cut the connection's framing nor its keep-alive short.
+//! - output that starts with `HTTP/1.` is a complete response, as "non-parsed header" scripts write it. It is read and
+//!   framed again, so that it can neither cut the connection's framing nor its keep-alive short.
 
 use super::reply::{HeadContext, write_end};
 use crate::http::response::{BodyFraming, write_field, write_framing, write_status};
@@ -48,8 +49,9 @@ pub enum Output {
     Chunked,
 }
 
-/// Reads the head at the start of a script's output. To be called again with more bytes after [`Parsed::NeedMore`]; a head that is
-/// longer than `head_bytes_max` is refused. `is_nph`: the script's name says that it writes complete responses.
+/// Reads the head at the start of a script's output. To be called again with more bytes after [`Parsed::NeedMore`]; a
+/// head that is longer than `head_bytes_max` is refused. `is_nph`: the script's name says that it writes complete
+/// responses.
 pub fn parse(bytes: &[u8], head_bytes_max: usize, is_nph: bool) -> Parsed<'_> {
     let within = &bytes[..bytes.len().min(head_bytes_max)];
     match head_len(within) {
@@ -66,8 +68,8 @@ impl CgiReply<'_> {
         BodyFraming::of(context.version, self.status, length)
     }
 
-    /// Appends the head of the reply, to its blank line. `framing` is what [`CgiReply::framing`] said, or `Length` when the whole
-    /// body is there already. `UntilClose` closes, whatever the context says.
+    /// Appends the head of the reply, to its blank line. `framing` is what [`CgiReply::framing`] said, or `Length` when
+    /// the whole body is there already. `UntilClose` closes, whatever the context says.
     pub fn write_head(&self, out: &mut Vec<u8>, framing: BodyFraming, context: &HeadContext<'_>) {
         write_status(out, self.status);
         write_field(out, "Server", b"ucaffeine");
@@ -136,8 +138,8 @@ fn local_redirect(location: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if is_target { Ok(Parsed::LocalRedirect(location)) } else { Err("its local Location is not a path") }
 }
 
-/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once. The phrase is not passed on: it has no
-/// meaning (RFC 9112 section 4), and the later versions of HTTP have none.
+/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once. The phrase is not passed on: it
+/// has no meaning (RFC 9112 section 4), and the later versions of HTTP have none.
 fn final_status(value: &[u8]) -> Result<Status, &'static str> {
     const WHY: &str = "its status is not a number from 200 to 599";
     let (digits, phrase) = value.split_first_chunk::<3>().ok_or(WHY)?;

@@ -4,8 +4,8 @@
 //! 192.0.2.7 - - [21/Nov/2026:11:10:46 +0000] "GET /a?b HTTP/1.1" 200 1234 "https://example.com/" "curl/8" 513
 //! ```
 //!
-//! Tools that read the combined format read this. What a client sent is escaped as in that format (`\xHH`), so a line is one line,
-//! a quoted part ends where its quote is, and no terminal sequence reaches whoever reads the log.
+//! Tools that read the combined format read this. What a client sent is escaped as in that format (`\xHH`), so a line
+//! is one line, a quoted part ends where its quote is, and no terminal sequence reaches whoever reads the log.
 
 use super::decimal;
 use crate::http::request::{Method, Version};
@@ -75,7 +75,8 @@ pub fn log_line(record: &Record<'_>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// `Sat, 21 Nov 2026 11:10:46 GMT` becomes `21/Nov/2026:11:10:46 +0000`: the fields of an IMF-fixdate are at fixed places.
+/// `Sat, 21 Nov 2026 11:10:46 GMT` becomes `21/Nov/2026:11:10:46 +0000`: the fields of an IMF-fixdate are at fixed
+/// places.
 fn write_date(date: &[u8; 29], out: &mut Vec<u8>) {
     for (part, after) in [(&date[5..7], "/"), (&date[8..11], "/"), (&date[12..16], ":"), (&date[17..25], " +0000")] {
         out.extend_from_slice(part);

@@ -52,7 +52,8 @@ const OVERRIDES: [(&str, &str); 39] = [
     ("ics", "text/calendar; charset=utf-8"),
     ("vcf", "text/vcard; charset=utf-8"),
     ("appcache", "text/cache-manifest; charset=utf-8"),
-    // The general table takes a TypeScript file for an MPEG stream, and has no YAML or TOML type as they are registered.
+    // The general table takes a TypeScript file for an MPEG stream, and has no YAML or TOML type as they are
+    // registered.
     ("ts", PLAIN),
     ("yaml", "application/yaml"),
     ("yml", "application/yaml"),

@@ -1,7 +1,8 @@
 //! Policy: a request and the facts about what it names become a reply. Pure: no I/O, no clock, no descriptors.
 //!
 //! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
-//! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to send.
+//! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
+//!   send.
 //! - [`cgi_env`] says what a script is told, [`cgi_reply`] what its output means.
 //! - [`log_line`] says what is written down about it.
 #![forbid(unsafe_code)]
@@ -21,11 +22,12 @@ mod page;
 #[cfg(test)]
 mod testing;
 
-/// What is served under some host names. Pure data: the root itself, and the targets of the mounts, are descriptors that `serve`
-/// keeps beside it.
+/// What is served under some host names. Pure data: the root itself, and the targets of the mounts, are descriptors
+/// that `serve` keeps beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
-    /// The host names, without port; compared without case. A site without names answers for every host that no other site names.
+    /// The host names, without port; compared without case. A site without names answers for every host that no other
+    /// site names.
     pub names: Vec<String>,
     /// Raised by each deploy and reload: a part of every cache key.
     pub generation: u32,
@@ -44,7 +46,8 @@ pub struct Mount {
     pub kind: MountKind,
     /// Variables for the scripts of this mount; they win over those of the site.
     pub env: Vec<(String, String)>,
-    /// Whether scripts get the Authorization field. Off by default: a password is not every script's business (RFC 3875 section 9.2).
+    /// Whether scripts get the Authorization field. Off by default: a password is not every script's business (RFC 3875
+    /// section 9.2).
     pub pass_authorization: bool,
 }
 
@@ -64,7 +67,8 @@ pub struct SiteOptions {
     pub index: String,
     /// Variables for the scripts of all mounts.
     pub env: Vec<(String, String)>,
-    /// Path prefixes that are answered 404, written as [`Mount::prefix`] is; a mount of the same or a longer prefix is not hidden.
+    /// Path prefixes that are answered 404, written as [`Mount::prefix`] is; a mount of the same or a longer prefix is
+    /// not hidden.
     pub hidden: Vec<String>,
 }
 
@@ -74,8 +78,8 @@ impl Default for SiteOptions {
     }
 }
 
-/// The index of the site that answers for a host (a Host field's value, with or without a port): the first that names it, else the
-/// first without names, else the first.
+/// The index of the site that answers for a host (a Host field's value, with or without a port): the first that names
+/// it, else the first without names, else the first.
 pub fn select(sites: &[Site], host: &[u8]) -> usize {
     // One site is the common case, and its names cannot change the answer.
     if sites.len() < 2 {

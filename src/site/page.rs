@@ -1,4 +1,5 @@
-//! The bodies of error replies and redirects: the status and its phrase, small, readable in the dark. Built by the compiler.
+//! The bodies of error replies and redirects: the status and its phrase, small, readable in the dark. Built by the
+//! compiler.
 
 use crate::http::status::Status;
 
@@ -24,9 +25,10 @@ struct Html {
 }
 
 const BEFORE_TITLE: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-    <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>";
-const BEFORE_HEADING: &str = "</title>\n<style>body{font:1.25rem/1.4 system-ui,sans-serif;display:grid;place-content:center;\
-    min-height:90vh;margin:0}h1{font-size:1.5rem;font-weight:500}</style>\n<h1>";
+    <meta name=\"viewport\" content=\"width=device-width\">\n\
+    <meta name=\"color-scheme\" content=\"light dark\">\n<title>";
+const BEFORE_HEADING: &str = "</title>\n<style>body{font:1.25rem/1.4 system-ui,sans-serif;display:grid;\
+    place-content:center;min-height:90vh;margin:0}h1{font-size:1.5rem;font-weight:500}</style>\n<h1>";
 const AFTER_HEADING: &str = "</h1>\n";
 
 macro_rules! pages {

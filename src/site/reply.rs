@@ -213,8 +213,8 @@ impl<'f> Reply<'f> {
     }
 }
 
-/// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps it per file;
-/// [`write_end`] completes it to what [`Reply::write_head`] writes.
+/// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps
+/// it per file; [`write_end`] completes it to what [`Reply::write_head`] writes.
 pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
     write_start(Status::OK, out);
     write_field(out, "Content-Type", facts.content_type.as_bytes());

@@ -66,3 +66,19 @@ fn what_becomes_of_the_connection() {
         assert!(head(&Reply::error(Status::NOT_FOUND), &context).ends_with(end), "{version:?} {keep_alive}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever a directory is called, a browser stays on this host and reads one field.
+    #[test]
+    fn a_location_is_a_path(
+        path in proptest::collection::vec(proptest::sample::select(b"a/\\\r\n\0 .:?#%\xff".to_vec()), 1..12),
+        query in proptest::option::of(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..12)),
+    ) {
+        proptest::prop_assume!(path[0] != b'/');
+        let head = head(&Reply::moved(&path, query.as_deref()), &CONTEXT);
+        let location = head.lines().find_map(|line| line.strip_prefix("Location: ")).expect("a redirect");
+        assert!(location.starts_with('/') && !location[1..].starts_with(['/', '\\']), "{location}");
+        assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{location}");
+        assert_eq!(head.lines().filter(|line| line.is_empty()).count(), 1, "{head}");
+    }
+}

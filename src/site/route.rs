@@ -9,9 +9,11 @@ use crate::http::status::Status;
 /// What answers a request.
 #[derive(Debug)]
 pub enum Route<'s> {
-    /// A file of the site: the path buffer holds its path, relative to the root, with the index name where the path ended in a slash.
+    /// A file of the site: the path buffer holds its path, relative to the root, with the index name where the path
+    /// ended in a slash.
     File,
-    /// A script: the path buffer holds the decoded rest of the path after the mount's prefix: empty, or with a slash first.
+    /// A script: the path buffer holds the decoded rest of the path after the mount's prefix: empty, or with a slash
+    /// first.
     Cgi(CgiRoute),
     /// No more facts are needed.
     Reply(Reply<'s>),
@@ -28,7 +30,8 @@ pub struct CgiRoute {
 
 /// Decides what answers a request, and leaves the path in `path_buf` in the form that the answer needs.
 ///
-/// Mounts are compared with the decoded, normalised path: `/x/../cgi-bin/a` and `/%63gi-bin/a` are scripts, never files.
+/// Mounts are compared with the decoded, normalised path: `/x/../cgi-bin/a` and `/%63gi-bin/a` are scripts, never
+/// files.
 pub fn route<'s>(site: &'s Site, request: &Request<'_>, path_buf: &mut Vec<u8>) -> Route<'s> {
     path_buf.clear();
     if request.path == b"*" {
@@ -72,7 +75,8 @@ fn server_wide<'s>(site: &Site, method: Method) -> Reply<'s> {
     }
 }
 
-/// The longest of some prefixes under which a path lies: its index, and its length within the path. Of equal ones, the first.
+/// The longest of some prefixes under which a path lies: its index, and its length within the path. Of equal ones, the
+/// first.
 fn longest<'p>(prefixes: impl IntoIterator<Item = &'p String>, path: &[u8]) -> Option<(usize, usize)> {
     let matching = prefixes.into_iter().enumerate().filter_map(|(index, prefix)| Some((index, under(path, prefix)?)));
     matching.reduce(|best, other| if other.1 > best.1 { other } else { best })
@@ -87,7 +91,7 @@ fn under(path: &[u8], prefix: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::with_request;
+    use super::super::testing::{try_request, with_request};
     use super::super::{Mount, SiteOptions};
     use super::*;
 
@@ -201,4 +205,25 @@ mod tests {
         assert_eq!(routed(&site, "GET /"), "cgi 0 /");
         assert_eq!(routed(&site, "GET /a/b"), "cgi 0 /a/b");
     }
+
+    proptest::proptest! {
+        /// However a path is written, what is mounted is not served as a file, and a file is below the root.
+        #[test]
+        fn no_spelling_makes_a_script_a_file(
+            parts in proptest::collection::vec(proptest::sample::select(PARTS.to_vec()), 0..8),
+        ) {
+            let head = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", parts.concat());
+            try_request(&head, |request| {
+                let mut path_buf = Vec::new();
+                if let Route::File = route(&site(), request, &mut path_buf) {
+                    let components: Vec<&[u8]> = path_buf.split(|byte| *byte == b'/').collect();
+                    assert!(!matches!(components[0], b"cgi-bin" | b"git" | b"private" | b"shut"), "{head}");
+                    assert!(components.iter().all(|component| !matches!(*component, b"" | b"." | b"..")), "{head}");
+                }
+            });
+        }
+    }
+
+    const PARTS: [&str; 14] =
+        ["/", "//", ".", "..", "%2e", "%2E%2e", "%2f", "cgi-bin", "%63gi-bin", "cgi%2Dbin", "git", "a", "%00", "?"];
 }

@@ -11,8 +11,8 @@ pub struct Candidate<'r> {
     pub path_info: &'r [u8],
 }
 
-/// The scripts that a request under a folder mount may mean, shortest first. The first that is a regular file is meant; a folder
-/// leads to the next; when there is nothing, or none is left, there is no script.
+/// The scripts that a request under a folder mount may mean, shortest first. The first that is a regular file is meant;
+/// a folder leads to the next; when there is nothing, or none is left, there is no script.
 ///
 /// A component that starts with a dot is never a part of a script's name, only of a PATH_INFO.
 pub fn candidates(rest: &[u8]) -> impl Iterator<Item = Candidate<'_>> {

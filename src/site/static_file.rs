@@ -17,7 +17,8 @@ pub enum Found {
     Directory,
     /// Nothing, or nothing inside the root.
     Nothing,
-    /// Something that is not served: not a regular file, or not readable. Answered as nothing, so that names cannot be probed.
+    /// Something that is not served: not a regular file, or not readable. Answered as nothing, so that names cannot be
+    /// probed.
     Refused,
 }
 
@@ -53,16 +54,18 @@ pub struct FileFacts {
     pub last_modified: [u8; 29],
 }
 
-/// A strong entity tag with its quotes: 64 bits of hash over everything that changes when content does. A hash, because an inode
-/// number is nobody's business.
+/// A strong entity tag with its quotes: 64 bits of hash over everything that changes when content does. A hash, because
+/// an inode number is nobody's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Etag([u8; ETAG_BYTES]);
 
 const ETAG_BYTES: usize = 18;
 
-/// Decides the reply about what was found at `path` (relative to the root, decoded, as [`super::route::route`] left it).
+/// Decides the reply about what was found at `path` (relative to the root, decoded, as [`super::route::route`] left
+/// it).
 ///
-/// Several ranges that do not merge into one are answered with the whole file, which RFC 9110 section 14.2 leaves to the server.
+/// Several ranges that do not merge into one are answered with the whole file, which RFC 9110 section 14.2 leaves to
+/// the server.
 pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now_s: u64) -> Reply<'f> {
     // What does not exist has no methods: 404 comes before 405.
     if let Found::Nothing | Found::Refused = found {

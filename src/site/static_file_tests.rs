@@ -11,8 +11,8 @@ fn facts() -> FileFacts {
     FileFacts::new(&STAT, b"a.txt", NOW_S)
 }
 
-/// The head and body that some request gets for a file: `ETAG` in the request stands for the file's own tag, and the other way
-/// around in the reply.
+/// The head and body that some request gets for a file: `ETAG` in the request stands for the file's own tag, and the
+/// other way around in the reply.
 fn answered(found: &Found, path: &[u8], request_line: &str, fields: &[&str]) -> (String, String) {
     let etag = facts();
     let etag = std::str::from_utf8(etag.etag.as_bytes()).expect("ASCII").to_owned();
@@ -46,8 +46,9 @@ fn the_test_clock_agrees_with_itself() {
 
 #[test]
 fn a_whole_file() {
-    let expected = "HTTP/1.1 200 OK\nServer: ucaffeine\nX-Content-Type-Options: nosniff\nContent-Type: text/plain; charset=utf-8\n\
-        Content-Length: 1000\nLast-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nETag: ETAG\nAccept-Ranges: bytes\n\
+    let expected = "HTTP/1.1 200 OK\nServer: ucaffeine\nX-Content-Type-Options: nosniff\n\
+        Content-Type: text/plain; charset=utf-8\nContent-Length: 1000\n\
+        Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nETag: ETAG\nAccept-Ranges: bytes\n\
         Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n";
     let file = Found::File(facts());
     assert_eq!(answered(&file, b"a.txt", "GET /a.txt", &[]), (expected.into(), "file 0+1000".into()));

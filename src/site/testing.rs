@@ -15,9 +15,12 @@ pub(crate) const CONTEXT: HeadContext<'static> =
 
 /// Parses a head and lends it to a test.
 pub(crate) fn with_request<T>(head: &str, test: impl FnOnce(&Request<'_>) -> T) -> T {
+    try_request(head, test).unwrap_or_else(|| panic!("{head:?} is not a request"))
+}
+
+/// The same, of a head that may not be one.
+pub(crate) fn try_request<T>(head: &str, test: impl FnOnce(&Request<'_>) -> T) -> Option<T> {
     let mut slots = FieldSlots::new();
-    match parse(&Limits::default(), head.as_bytes(), &mut slots) {
-        Ok(Some((request, _))) => test(&request),
-        other => panic!("{head:?} is not a request: {other:?}"),
-    }
+    let (request, _) = parse(&Limits::default(), head.as_bytes(), &mut slots).ok()??;
+    Some(test(&request))
 }
