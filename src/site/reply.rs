@@ -1,0 +1,272 @@
+//! What to answer, as a value: the seam between policy and whatever moves bytes.
+
+use super::page;
+use super::static_file::FileFacts;
+use crate::http::range::Span;
+use crate::http::request::Version;
+use crate::http::response::{
+    self, BodyFraming, write_content_range, write_content_range_unsatisfied, write_field, write_framing, write_number,
+    write_status,
+};
+use crate::http::status::Status;
+
+/// An answer. Only a redirect owns memory.
+#[derive(Debug)]
+pub struct Reply<'f>(Kind<'f>);
+
+/// Each kind has exactly what its head and body are made of.
+#[derive(Debug)]
+enum Kind<'f> {
+    /// 200 with the file.
+    Whole(&'f FileFacts),
+    /// 206 with a part of it.
+    Part(&'f FileFacts, Span),
+    /// 304.
+    NotModified(&'f FileFacts),
+    /// 416, with the length that the range missed.
+    Unsatisfiable(u64),
+    /// 204 to OPTIONS.
+    Options(Allow),
+    /// 405.
+    MethodNotAllowed(Allow),
+    /// 301 to a path and query of this host.
+    Moved(Vec<u8>),
+    /// Any other error, perhaps with the seconds after which it is worth another try.
+    Error(Status, Option<u32>),
+}
+
+/// The methods of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// A file is only read.
+    File,
+    /// A script gets every method that has a body or an answer.
+    Script,
+}
+
+/// The body of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'r> {
+    /// Nothing follows the head.
+    Empty,
+    /// These bytes.
+    Bytes(&'r [u8]),
+    /// That part of the file that the facts are about.
+    File(Span),
+}
+
+/// What a head depends on besides the reply.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadContext<'c> {
+    /// The version of the request.
+    pub version: Version,
+    /// The request was a HEAD: same head, no body.
+    pub is_head: bool,
+    /// The connection stays open after the reply.
+    pub keep_alive: bool,
+    /// The time, as an IMF-fixdate.
+    pub date: &'c [u8; 29],
+}
+
+impl<'f> Reply<'f> {
+    /// An error, with its page as the body.
+    pub fn error(status: Status) -> Reply<'f> {
+        Reply(Kind::Error(status, None))
+    }
+
+    /// 503: too much is going on; the client may try again in so many seconds.
+    pub fn unavailable(retry_after_s: u32) -> Reply<'f> {
+        Reply(Kind::Error(Status::SERVICE_UNAVAILABLE, Some(retry_after_s)))
+    }
+
+    /// 405.
+    pub fn method_not_allowed(allow: Allow) -> Reply<'f> {
+        Reply(Kind::MethodNotAllowed(allow))
+    }
+
+    /// The answer to OPTIONS: 204 with what is allowed.
+    pub fn options(allow: Allow) -> Reply<'f> {
+        Reply(Kind::Options(allow))
+    }
+
+    /// 200 with the whole file.
+    pub fn whole(facts: &'f FileFacts) -> Reply<'f> {
+        Reply(Kind::Whole(facts))
+    }
+
+    pub(super) fn part(facts: &'f FileFacts, span: Span) -> Reply<'f> {
+        Reply(Kind::Part(facts, span))
+    }
+
+    pub(super) fn not_modified(facts: &'f FileFacts) -> Reply<'f> {
+        Reply(Kind::NotModified(facts))
+    }
+
+    pub(super) fn unsatisfiable(len: u64) -> Reply<'f> {
+        Reply(Kind::Unsatisfiable(len))
+    }
+
+    /// 301 to a directory: its path, relative to the root and decoded, without the slash that it lacked.
+    pub(super) fn moved(path: &[u8], query: Option<&[u8]>) -> Reply<'f> {
+        let mut location = Vec::with_capacity(path.len() + 2 + query.map_or(0, |query| query.len() + 1));
+        location.push(b'/');
+        write_encoded(path, is_plain_in_path, &mut location);
+        location.push(b'/');
+        if let Some(query) = query {
+            location.push(b'?');
+            write_encoded(query, |byte| byte.is_ascii_graphic(), &mut location);
+        }
+        Reply(Kind::Moved(location))
+    }
+
+    /// The status.
+    pub fn status(&self) -> Status {
+        match &self.0 {
+            Kind::Whole(_) => Status::OK,
+            Kind::Part(..) => Status::PARTIAL_CONTENT,
+            Kind::NotModified(_) => Status::NOT_MODIFIED,
+            Kind::Unsatisfiable(_) => Status::RANGE_NOT_SATISFIABLE,
+            Kind::Options(_) => Status::NO_CONTENT,
+            Kind::MethodNotAllowed(_) => Status::METHOD_NOT_ALLOWED,
+            Kind::Moved(_) => Status::MOVED_PERMANENTLY,
+            Kind::Error(status, _) => *status,
+        }
+    }
+
+    /// What follows the head.
+    pub fn body(&self, context: &HeadContext<'_>) -> Body<'_> {
+        if context.is_head { Body::Empty } else { self.content() }
+    }
+
+    /// The value of Content-Length, which a HEAD is told too; nothing where the status has no body.
+    pub fn content_length(&self) -> Option<u64> {
+        match self.content() {
+            _ if self.status().is_bodyless() => None,
+            Body::Empty => Some(0),
+            Body::Bytes(bytes) => Some(bytes.len() as u64),
+            Body::File(span) => Some(span.len),
+        }
+    }
+
+    /// Appends the head, to its blank line.
+    pub fn write_head(&self, out: &mut Vec<u8>, context: &HeadContext<'_>) {
+        match &self.0 {
+            Kind::Whole(facts) => whole_file_head(facts, out),
+            Kind::Part(facts, span) => {
+                write_start(Status::PARTIAL_CONTENT, out);
+                write_field(out, "Content-Type", facts.content_type.as_bytes());
+                write_framing(out, BodyFraming::Length(span.len));
+                write_content_range(out, *span, facts.len);
+                write_validators(facts, out);
+            }
+            // RFC 9110 section 15.4.5: what a 200 would have said about caching, and nothing about the content.
+            Kind::NotModified(facts) => {
+                write_start(Status::NOT_MODIFIED, out);
+                write_field(out, "ETag", facts.etag.as_bytes());
+            }
+            Kind::Unsatisfiable(len) => {
+                self.write_page_start(out);
+                write_content_range_unsatisfied(out, *len);
+            }
+            Kind::Options(allow) => {
+                write_start(Status::NO_CONTENT, out);
+                write_field(out, "Allow", allow.as_bytes());
+            }
+            Kind::MethodNotAllowed(allow) => {
+                self.write_page_start(out);
+                write_field(out, "Allow", allow.as_bytes());
+            }
+            Kind::Moved(location) => {
+                self.write_page_start(out);
+                write_field(out, "Location", location);
+            }
+            Kind::Error(_, retry_after_s) => {
+                self.write_page_start(out);
+                if let Some(seconds) = retry_after_s {
+                    write_number(out, "Retry-After", u64::from(*seconds));
+                }
+            }
+        }
+        write_end(out, context);
+    }
+
+    fn content(&self) -> Body<'_> {
+        match &self.0 {
+            Kind::Whole(facts) => Body::File(Span { start: 0, len: facts.len }),
+            Kind::Part(_, span) => Body::File(*span),
+            Kind::NotModified(_) | Kind::Options(_) => Body::Empty,
+            _ => match page::page(self.status()) {
+                b"" => Body::Empty,
+                page => Body::Bytes(page),
+            },
+        }
+    }
+
+    fn write_page_start(&self, out: &mut Vec<u8>) {
+        write_start(self.status(), out);
+        if let Body::Bytes(_) = self.content() {
+            write_field(out, "Content-Type", b"text/html; charset=utf-8");
+        }
+        if let Some(length) = self.content_length() {
+            write_framing(out, BodyFraming::Length(length));
+        }
+    }
+}
+
+/// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps
+/// it per file; [`write_end`] completes it to what [`Reply::write_head`] writes.
+pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
+    write_start(Status::OK, out);
+    write_field(out, "Content-Type", facts.content_type.as_bytes());
+    write_framing(out, BodyFraming::Length(facts.len));
+    write_validators(facts, out);
+}
+
+/// Appends what ends every head: Date, what becomes of the connection, the blank line.
+pub fn write_end(out: &mut Vec<u8>, context: &HeadContext<'_>) {
+    response::write_date(out, context.date);
+    response::write_connection(out, context.version, context.keep_alive);
+    response::write_end(out);
+}
+
+/// Appends the status line and the fields that no reply of this server's own is without.
+fn write_start(status: Status, out: &mut Vec<u8>) {
+    write_status(out, status);
+    out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
+}
+
+fn write_validators(facts: &FileFacts, out: &mut Vec<u8>) {
+    write_field(out, "Last-Modified", &facts.last_modified);
+    write_field(out, "ETag", facts.etag.as_bytes());
+    write_field(out, "Accept-Ranges", b"bytes");
+}
+
+impl Allow {
+    /// The value of the Allow field.
+    pub fn as_bytes(self) -> &'static [u8] {
+        match self {
+            Allow::File => b"GET, HEAD, OPTIONS",
+            Allow::Script => b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS",
+        }
+    }
+}
+
+/// What stays as it is in a path (RFC 3986 section 3.3). A backslash does not: browsers take it for a slash.
+fn is_plain_in_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte)
+}
+
+fn write_encoded(bytes: &[u8], is_plain: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in bytes {
+        if is_plain(*byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;
