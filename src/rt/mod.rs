@@ -38,11 +38,13 @@ mod builder;
 mod direct;
 mod mailbox;
 mod select;
-pub mod spawner;
+pub(crate) mod spawner;
 mod stats;
 
 pub mod fs;
 pub mod net;
+pub mod process;
+pub mod signal;
 
 pub mod time;
 

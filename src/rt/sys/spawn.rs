@@ -174,5 +174,25 @@ fn check(errno: c_int) -> Result<(), Errno> {
     }
 }
 
+/// Room for what a wait on the ring finds out.
+pub(crate) struct ChildInfo(libc::siginfo_t);
+
+impl ChildInfo {
+    pub(crate) fn room(&mut self) -> *mut libc::siginfo_t {
+        &mut self.0
+    }
+
+    pub(crate) fn siginfo(&self) -> &libc::siginfo_t {
+        &self.0
+    }
+}
+
+impl Default for ChildInfo {
+    fn default() -> ChildInfo {
+        // SAFETY: `siginfo_t` is plain integers and padding: all zeroes is a value.
+        ChildInfo(unsafe { std::mem::zeroed() })
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,161 @@
+//! Child processes: started by the core's spawner thread, talked to and waited for on the ring.
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use ucaffeine::rt::{cpu, process::{self, Command, Spawner}};
+//! let spawner = Spawner::start("spawner", &[])?;
+//! let (stdout, end) = process::stdout_pipe()?;
+//! let mut command = Command::new("/bin/date");
+//! command.stdout(process::Stdio::Fd(end));
+//! let child = spawner.spawn(command).await?;
+//! while let Some(bytes) = stdout.read().await? {
+//!     print!("{}", String::from_utf8_lossy(&bytes));
+//! }
+//! println!("{}", process::wait(child).await?.status);
+//! # Ok(()) }
+//! ```
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::ExitStatus;
+
+pub use super::spawner::{Child, Command, Exited, NICE_INCREMENT, Priority, SpawnFuture, Spawner, Stdio, orphans};
+pub use super::sys::signal::Signal;
+pub use super::sys::spawn::{Cause, SpawnError};
+
+use super::net::{starved, take_buffer};
+use super::op::{Op, Unclaimed};
+use super::sys::buf_ring::RecvBuf;
+use super::sys::io_buf::IoBuf;
+use super::sys::pipe::{Nonblocking, pipe};
+use super::sys::spawn::exit_status;
+use super::sys::sqe::{Fd, Sqe};
+
+/// Our end of a child's stdout or stderr.
+#[derive(Debug)]
+pub struct PipeReader {
+    fd: OwnedFd,
+}
+
+/// Our end of a child's stdin.
+#[derive(Debug)]
+pub struct PipeWriter {
+    fd: OwnedFd,
+}
+
+/// A pipe to read a child's output from, and the end for the child ([`Stdio::Fd`]).
+///
+/// # Errors
+/// EMFILE, ENFILE: pipe(2).
+pub fn stdout_pipe() -> io::Result<(PipeReader, OwnedFd)> {
+    // Blocking for the ring, too: a read of a pipe parks in the kernel without a thread either way, and with O_NONBLOCK
+    // it would come back with EAGAIN instead.
+    let (read, write) = pipe(Nonblocking::Neither)?;
+    Ok((PipeReader { fd: read }, write))
+}
+
+/// A pipe to write a child's input to, and the end for the child ([`Stdio::Fd`]).
+///
+/// # Errors
+/// EMFILE, ENFILE: pipe(2).
+pub fn stdin_pipe() -> io::Result<(PipeWriter, OwnedFd)> {
+    let (read, write) = pipe(Nonblocking::Neither)?;
+    Ok((PipeWriter { fd: write }, read))
+}
+
+impl PipeReader {
+    /// The next bytes, in place in the core's buffer pool; `None` when every writer has closed its end.
+    ///
+    /// One read at a time, which takes a buffer only when there is data: a reader that does not call this slows the
+    /// writer down, and nothing piles up. Dropped while waiting: bytes that had just arrived are lost.
+    ///
+    /// # Errors
+    /// read(2); hardly ever.
+    pub async fn read(&self) -> io::Result<Option<RecvBuf>> {
+        loop {
+            let fd = Fd::Raw(self.fd.as_raw_fd());
+            let (outcome, ()) = Op::start((), Unclaimed::Forget, |()| Sqe::read_select(fd)).await;
+            match (outcome.result, -outcome.result) {
+                (0, _) => return Ok(None),
+                (_, libc::EINTR | libc::EAGAIN) => {}
+                (_, libc::ENOBUFS) => {
+                    let mut waited = false;
+                    poll_fn(|context| match waited {
+                        false if starved(context) => {
+                            waited = true;
+                            std::task::Poll::Pending
+                        }
+                        _ => std::task::Poll::Ready(()),
+                    })
+                    .await;
+                }
+                _ => return take_buffer(outcome).map(Some),
+            }
+        }
+    }
+}
+
+impl PipeWriter {
+    /// Writes some of the bytes from `start` on; the result may be short.
+    ///
+    /// Dropped while waiting: it is not known how much was written.
+    ///
+    /// # Errors
+    /// EPIPE when the child has closed its stdin: write(2).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end.
+    pub async fn write_from<B: IoBuf>(&self, buffer: B, start: usize) -> (io::Result<usize>, B) {
+        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
+        let fd = Fd::Raw(self.fd.as_raw_fd());
+        let entry = |buffer: &mut B| Sqe::write(fd, buffer.bytes_ptr().wrapping_add(start), len, None);
+        let (outcome, buffer) = Op::start(buffer, Unclaimed::Forget, entry).await;
+        (outcome.count(), buffer)
+    }
+
+    /// Writes all of the bytes.
+    ///
+    /// Dropped while waiting: it is not known how much was written.
+    ///
+    /// # Errors
+    /// As [`write_from`](Self::write_from).
+    pub async fn write_all<B: IoBuf>(&self, mut buffer: B) -> (io::Result<()>, B) {
+        let mut written = 0;
+        while written < buffer.bytes_len() {
+            let (count, back) = self.write_from(buffer, written).await;
+            buffer = back;
+            match count {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+}
+
+/// Waits until the child has ended, and reaps it.
+///
+/// Dropped while waiting: the child is killed with its group, as a dropped [`Child`] is.
+///
+/// # Errors
+/// ECHILD, if somebody else has reaped it.
+pub async fn wait(child: Child) -> io::Result<Exited> {
+    let status = exited(&child).await?;
+    Ok(child.reaped(status))
+}
+
+/// Waits until the child has ended, and reaps it: pass the status to [`Child::reaped`] next.
+///
+/// Dropped while waiting: the child is not waited for any more, and still the caller's.
+///
+/// # Errors
+/// ECHILD, if somebody else has reaped it.
+pub async fn exited(child: &Child) -> io::Result<ExitStatus> {
+    let pidfd = child.pidfd().as_raw_fd();
+    let entry = |info: &mut Box<super::sys::spawn::ChildInfo>| Sqe::waitid(libc::P_PIDFD, pidfd, info.room(), libc::WEXITED);
+    let (outcome, info) = Op::start(Box::default(), Unclaimed::Forget, entry).await;
+    outcome.count()?;
+    exit_status(info.siginfo()).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
+}
