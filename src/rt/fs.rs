@@ -99,6 +99,22 @@ impl File {
         (outcome.count(), buffer)
     }
 
+    /// Writes some of the bytes from `start` on where the descriptor stands: a log opened to append, a terminal, a pipe.
+    ///
+    /// Dropped while waiting: it is not known how much was written.
+    ///
+    /// # Errors
+    /// ENOSPC, EPIPE: write(2).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end.
+    pub async fn append<B: IoBuf>(&self, buffer: B, start: usize) -> (io::Result<usize>, B) {
+        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
+        let entry = |buffer: &mut B| Sqe::write(self.raw(), buffer.bytes_ptr().wrapping_add(start), len, None);
+        let (outcome, buffer) = Op::start(buffer, Unclaimed::Forget, entry).await;
+        (outcome.count(), buffer)
+    }
+
     /// The facts as they are now.
     ///
     /// # Errors

@@ -1,0 +1,89 @@
+//! One connection's parts, and waiting on them with a deadline.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use crate::http::Millis;
+use crate::http::conn::Conn;
+use crate::rt::RecvBuf;
+use crate::rt::net::TcpStream;
+use crate::rt::time::{Instant, Sleep, sleep_until};
+
+use super::input::Input;
+
+/// What the bytes travel through. TLS will be another variant.
+pub(super) enum Transport {
+    Plain(TcpStream),
+}
+
+impl Transport {
+    pub(super) fn stream(&self) -> &TcpStream {
+        let Transport::Plain(stream) = self;
+        stream
+    }
+
+    /// Whether the kernel can copy a file into it directly.
+    pub(super) fn can_sendfile(&self) -> bool {
+        match self {
+            Transport::Plain(_) => true,
+        }
+    }
+}
+
+/// A connection.
+pub(super) struct Link {
+    pub(super) transport: Transport,
+    pub(super) conn: Conn,
+    pub(super) input: Input,
+    /// Replies that wait to be sent. Without capacity while the connection is idle.
+    pub(super) out: Vec<u8>,
+    pub(super) timer: Sleep,
+    /// Requests that may still be answered; `u64::MAX` for any number.
+    pub(super) requests_left: u64,
+    /// The client's address as text, once somebody asked.
+    pub(super) peer: Option<Box<str>>,
+}
+
+/// The time was over.
+pub(super) struct Late;
+
+impl Link {
+    pub(super) fn new(stream: TcpStream, now_ms: Millis, requests_max: Option<u64>) -> Link {
+        Link {
+            transport: Transport::Plain(stream),
+            conn: Conn::new(now_ms),
+            input: Input::Empty,
+            out: Vec::new(),
+            timer: sleep_until(Instant::from_millis(now_ms)),
+            requests_left: requests_max.unwrap_or(u64::MAX),
+            peer: None,
+        }
+    }
+
+    /// The next bytes from the client, no later than `until`.
+    pub(super) async fn recv(&mut self, until: Millis) -> Result<io::Result<Option<RecvBuf>>, Late> {
+        self.timer.reset(Instant::from_millis(until));
+        poll_fn(|context| {
+            if let Poll::Ready(received) = self.transport.stream().poll_recv(context) {
+                return Poll::Ready(Ok(received));
+            }
+            self.timer.poll_expired(context).map(|()| Err(Late))
+        })
+        .await
+    }
+}
+
+/// `future`'s output, unless it is not there by `until`; then it is dropped.
+pub(super) async fn by<F: Future>(timer: &mut Sleep, until: Millis, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    timer.reset(Instant::from_millis(until));
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        timer.poll_expired(context).map(|()| Err(Late))
+    })
+    .await
+}

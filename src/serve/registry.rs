@@ -1,0 +1,131 @@
+//! The connections of a core, so that the idle ones can be told to go: when the descriptor table runs full, and when the
+//! server stops.
+
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+use crate::rt;
+
+/// Of the table in use, how much may be idle connections before the longest-idle are closed for new ones.
+const EVICTED_AT_ONCE_MAX: usize = 32;
+
+/// Every connection has a seat for as long as it lives.
+#[derive(Default)]
+pub(super) struct Registry {
+    seats: RefCell<Vec<Seat>>,
+    free: RefCell<Vec<u32>>,
+    taken: Cell<usize>,
+    leaving: RefCell<Option<Waker>>,
+}
+
+struct Seat {
+    /// When it last became idle; `None` while a request is being read or answered, or the seat is free.
+    idle_since_ms: Option<u64>,
+    /// It shall close if it is idle.
+    evicted: bool,
+    waker: Option<Waker>,
+}
+
+/// A connection's seat; given back on drop.
+pub(super) struct SeatGuard<'r> {
+    registry: &'r Registry,
+    seat: u32,
+}
+
+impl Registry {
+    pub(super) fn sit(&self) -> SeatGuard<'_> {
+        let mut seats = self.seats.borrow_mut();
+        let seat = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            seats.push(Seat { idle_since_ms: None, evicted: false, waker: None });
+            (seats.len() - 1) as u32
+        });
+        self.taken.set(self.taken.get() + 1);
+        SeatGuard { registry: self, seat }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken.get()
+    }
+
+    /// A connection has come. When the descriptor table is filling up, the longest-idle others make room: better than to
+    /// keep the newcomer waiting for somebody who has nothing to say.
+    pub(super) fn make_room(&self) {
+        if !rt::net::table_is_filling() {
+            return;
+        }
+        let mut seats = self.seats.borrow_mut();
+        let mut idle: Vec<(u64, usize)> = (seats.iter().enumerate())
+            .filter(|(_, seat)| !seat.evicted)
+            .filter_map(|(index, seat)| Some((seat.idle_since_ms?, index)))
+            .collect();
+        let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
+        if count == 0 {
+            return;
+        }
+        idle.select_nth_unstable(count - 1);
+        let woken: Vec<Waker> = idle[..count]
+            .iter()
+            .filter_map(|&(_, index)| {
+                seats[index].evicted = true;
+                seats[index].waker.take()
+            })
+            .collect();
+        drop(seats);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has every idle connection look at what has changed.
+    pub(super) fn wake_all(&self) {
+        let woken: Vec<Waker> = self.seats.borrow_mut().iter_mut().filter_map(|seat| seat.waker.take()).collect();
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until a connection or a script has left.
+    pub(super) async fn left(&self) {
+        let mut waited = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return std::task::Poll::Ready(());
+            }
+            *self.leaving.borrow_mut() = Some(context.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
+    /// Something that `left` waits for has gone.
+    pub(super) fn tell_left(&self) {
+        let waker = self.leaving.borrow_mut().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl SeatGuard<'_> {
+    /// The connection waits for its next request.
+    pub(super) fn idle(&self, since_ms: u64) {
+        self.registry.seats.borrow_mut()[self.seat as usize].idle_since_ms = Some(since_ms);
+    }
+
+    /// Bytes have come.
+    pub(super) fn busy(&self) {
+        self.registry.seats.borrow_mut()[self.seat as usize].idle_since_ms = None;
+    }
+
+    /// Whether it shall close, if it is idle; if not, `waker` hears of a change.
+    pub(super) fn is_evicted(&self, waker: &Waker) -> bool {
+        let seat = &mut self.registry.seats.borrow_mut()[self.seat as usize];
+        if !seat.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            seat.waker = Some(waker.clone());
+        }
+        seat.evicted
+    }
+}
+
+impl Drop for SeatGuard<'_> {
+    fn drop(&mut self) {
+        self.registry.seats.borrow_mut()[self.seat as usize] = Seat { idle_since_ms: None, evicted: false, waker: None };
+        self.registry.free.borrow_mut().push(self.seat);
+        self.registry.taken.set(self.registry.taken.get() - 1);
+        self.registry.tell_left();
+    }
+}
