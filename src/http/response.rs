@@ -184,11 +184,11 @@ mod tests {
 
     #[test]
     fn framing_follows_version_and_status() {
-        use BodyFraming::*;
+        use BodyFraming::{Chunked, Length, UntilClose};
         assert_eq!(BodyFraming::of(Version::Http11, Status::OK, None), Chunked);
         assert_eq!(BodyFraming::of(Version::Http10, Status::OK, None), UntilClose);
         assert_eq!(BodyFraming::of(Version::Http10, Status::OK, Some(3)), Length(3));
-        assert_eq!(BodyFraming::of(Version::Http11, Status::NOT_MODIFIED, Some(3)), None);
+        assert_eq!(BodyFraming::of(Version::Http11, Status::NOT_MODIFIED, Some(3)), BodyFraming::None);
         assert_eq!(written(|out| write_framing(out, Chunked)), "Transfer-Encoding: chunked\r\n");
         assert_eq!(written(|out| write_framing(out, UntilClose)), "");
     }
