@@ -1,6 +1,6 @@
 //! Child processes, started off the ring's thread.
 //!
-//! `posix_spawn` holds its caller until the child has executed its program: 80 us at the median and more than 450 us at
+//! `posix_spawn` holds its caller until the child has executed its program: 45 to 80 us at the median and over 450 us at
 //! p99, time in which a ring's thread would serve nobody. So every core has a thread that does nothing else. It is not
 //! pinned, because a child inherits the CPUs of the thread that starts it, and it is nice, which is inherited too: scripts
 //! shall not delay the ring threads. It is not SCHED_BATCH as its children are: a child that has just executed its program
