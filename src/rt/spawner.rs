@@ -1,9 +1,10 @@
 //! Child processes, started off the ring's thread.
 //!
-//! `posix_spawn` holds its caller until the child has executed its program: 80 us at the median and more than 450 us at
+//! `posix_spawn` holds its caller until the child has executed its program: 45 to 80 us at the median and over 450 us at
 //! p99, time in which a ring's thread would serve nobody. So every core has a thread that does nothing else. It is not
-//! pinned, because a child inherits the CPUs of the thread that starts it, and it runs as its children shall: SCHED_BATCH and
-//! nice, so that scripts do not delay the ring threads (docs/decisions/0004-spawning.md).
+//! pinned, because a child inherits the CPUs of the thread that starts it, and it is nice, which is inherited too: scripts
+//! shall not delay the ring threads. It is not SCHED_BATCH as its children are: a child that has just executed its program
+//! would then keep the CPU, and the answer would wait until it sleeps or ends (docs/decisions/0004-spawning.md).
 
 mod child;
 mod inbox;
@@ -102,7 +103,7 @@ impl Lane {
             let (inbox, cpus) = (inbox.clone(), cpus.to_owned());
             move || {
                 settle(&cpus, priority);
-                work(&inbox);
+                work(&inbox, priority);
             }
         })?;
         Ok(Lane { inbox, thread: Some(thread) })
@@ -127,19 +128,18 @@ fn settle(cpus: &[usize], priority: Priority) {
     let warn = |what, error: io::Error| tracing::warn!(%error, "child processes run without {what}");
     sched::set_affinity(cpus).unwrap_or_else(|error| warn("their set of CPUs", error));
     if priority == Priority::Background {
-        sched::set_batch().unwrap_or_else(|error| warn("SCHED_BATCH", error));
         sched::add_nice(NICE_INCREMENT).unwrap_or_else(|error| warn("a lower priority", error));
     }
 }
 
 /// The thread: starts what is queued, reaps what was given up, sleeps.
-fn work(inbox: &Arc<Inbox>) {
+fn work(inbox: &Arc<Inbox>, priority: Priority) {
     let mut leftovers: Vec<Leftover> = Vec::new();
     loop {
         let (job, closed) = inbox.take(&mut leftovers);
         leftovers.retain(|leftover| !leftover.is_reaped());
         match job {
-            Some(job) => start(job, inbox),
+            Some(job) => start(job, inbox, priority),
             None if closed => break,
             None => inbox.wait(&leftovers),
         }
@@ -147,11 +147,17 @@ fn work(inbox: &Arc<Inbox>) {
     leftovers.into_iter().for_each(Leftover::settle);
 }
 
-fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>) {
+fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, priority: Priority) {
     if ticket.is_abandoned() {
         return;
     }
-    let answer = start_unless_busy(&command).map(|process| Child::new(process, inbox.clone()));
+    let answer = start_unless_busy(&command).map(|process| {
+        if priority == Priority::Background {
+            // A refusal (a seccomp filter, a set-user-ID program) costs politeness, not correctness.
+            let _ = sched::set_batch(process.pid());
+        }
+        Child::new(process, inbox.clone())
+    });
     // Before the answer: this closes our copies of the child's pipe ends, and only then can the reader see EOF.
     drop(command);
     ticket.complete(answer);

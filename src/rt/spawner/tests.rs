@@ -107,10 +107,16 @@ fn stat_field(stat: &str, number: usize) -> i64 {
 const STAT_NICE: usize = 19;
 const STAT_POLICY: usize = 41;
 
+/// Of a child that looks only when it has been handed over.
 fn stat_of_a_child(spawner: &Spawner, priority: Priority) -> String {
-    let mut command = Command::new("/bin/cat");
-    command.arg("/proc/self/stat").priority(priority);
-    output_of(spawner, command)
+    let (go_read, go) = pipe(Nonblocking::Neither).unwrap();
+    let (mut command, read) = piped(shell("read go; exec cat /proc/self/stat"));
+    command.stdin(Stdio::Fd(go_read)).priority(priority);
+    let child = block_on(spawner.spawn(command)).unwrap();
+    rustix::io::write(&go, b"\n").unwrap();
+    let stat = read_all(read);
+    assert!(child.wait().unwrap().status.success());
+    stat
 }
 
 #[test]
@@ -372,38 +378,50 @@ fn isolated_thousand() {
 #[test]
 #[ignore = "a measurement"]
 fn bench_on_the_thread_and_off_it() {
-    const ROUNDS: usize = 2_000;
-    let command = || {
-        let mut command = Command::new("/bin/true");
-        for n in 0..30 {
-            command.env(format!("VARIABLE_{n}"), "a value of the usual length");
-        }
-        command
-    };
     let spawner = spawner();
-    let [mut on, mut hand_over, mut off] = [const { Vec::new() }; 3];
-    for _ in 0..ROUNDS {
-        let ready = command();
+    report("posix_spawn on the calling thread", || {
+        let command = bench_command(Priority::Normal);
         let start = Instant::now();
-        let process = spawn::spawn(&ready).unwrap();
-        on.push(start.elapsed());
+        let process = spawn::spawn(&command).unwrap();
+        let elapsed = start.elapsed();
         process.wait().unwrap();
+        elapsed
+    });
+    for priority in [Priority::Normal, Priority::Background] {
+        report(&format!("{priority:?}: the caller's part"), || {
+            let command = bench_command(priority);
+            let start = Instant::now();
+            let future = spawner.spawn(command);
+            let elapsed = start.elapsed();
+            block_on(future).unwrap().wait().unwrap();
+            elapsed
+        });
+        report(&format!("{priority:?}: until the child is there"), || {
+            let command = bench_command(priority);
+            let start = Instant::now();
+            let child = block_on(spawner.spawn(command)).unwrap();
+            let elapsed = start.elapsed();
+            child.wait().unwrap();
+            elapsed
+        });
+    }
+}
 
-        let ready = command();
-        let start = Instant::now();
-        let future = spawner.spawn(ready);
-        hand_over.push(start.elapsed());
-        let child = block_on(future).unwrap();
-        off.push(start.elapsed());
-        child.wait().unwrap();
+fn bench_command(priority: Priority) -> Command {
+    let mut command = Command::new("/bin/true");
+    for n in 0..30 {
+        command.env(format!("VARIABLE_{n}"), "a value of the usual length");
     }
-    for (name, mut times) in
-        [("caller blocked, on the thread", on), ("caller blocked, off it", hand_over), ("child, off it", off)]
-    {
-        times.sort();
-        let [p50, p99] = [50, 99].map(|percent| times[ROUNDS * percent / 100].as_nanos() as f64 / 1_000.0);
-        println!("{name:32} p50 {p50:7.1} us   p99 {p99:7.1} us");
-    }
+    command.priority(priority);
+    command
+}
+
+fn report(name: &str, round: impl FnMut() -> Duration) {
+    const ROUNDS: usize = 2_000;
+    let mut times: Vec<Duration> = std::iter::repeat_with(round).take(ROUNDS).collect();
+    times.sort();
+    let [p50, p99] = [50, 99].map(|percent| times[ROUNDS * percent / 100].as_nanos() as f64 / 1_000.0);
+    println!("{name:42} p50 {p50:7.1} us   p99 {p99:8.1} us");
 }
 
 /// Compile-time: what crosses threads may.

@@ -1,16 +1,19 @@
-//! How the kernel schedules the calling thread, and every process started from it: policy and nice value are inherited.
+//! How the kernel schedules the calling thread, and every process started from it: nice value and CPUs are inherited.
 
 use std::io;
 
+use rustix::process::Pid;
 use rustix::thread::CpuSet;
 
-/// SCHED_BATCH for the calling thread: as SCHED_OTHER, but a wake-up never preempts what runs. A script that becomes
-/// runnable does not take the CPU from a ring thread; measured in docs/decisions/0004-spawning.md.
-pub fn set_batch() -> io::Result<()> {
+/// SCHED_BATCH for a child that was not waited for: as SCHED_OTHER, but a wake-up never preempts what runs. A script that
+/// becomes runnable does not take the CPU from a ring thread.
+///
+/// Needs no privilege for a process of the same user. Not an attribute of posix_spawn, where glibc takes OTHER, FIFO and RR only.
+pub fn set_batch(child: Pid) -> io::Result<()> {
     // SAFETY: `sched_param` is a struct of integers, for which all zeroes is a value (and the one that BATCH demands).
     let param: libc::sched_param = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel reads one `sched_param` from a reference that outlives the call; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &param) } {
+    // SAFETY: the kernel reads one `sched_param` from a reference that outlives the call.
+    match unsafe { libc::sched_setscheduler(child.as_raw_nonzero().get(), libc::SCHED_BATCH, &param) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

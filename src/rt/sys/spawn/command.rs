@@ -101,8 +101,8 @@ impl Command {
         self
     }
 
-    /// Background unless said otherwise. Only [`Spawner`](crate::rt::spawner::Spawner) reads it: a child inherits how the
-    /// thread that starts it is scheduled.
+    /// Background unless said otherwise. Only [`Spawner`](crate::rt::spawner::Spawner) reads it: by itself a child is
+    /// scheduled as the thread that starts it.
     pub fn priority(&mut self, priority: Priority) -> &mut Command {
         self.priority = priority;
         self

@@ -300,7 +300,7 @@ fn a_ring_reaps_what_another_thread_has_started() {
     // SAFETY: siginfo_t is integers in all its variants: all zeroes is a value.
     let mut info: Box<libc::siginfo_t> = Box::new(unsafe { std::mem::zeroed() });
     let id = process.pidfd().as_raw_fd() as libc::id_t;
-    let wait = io_uring::opcode::WaitId::new(libc::P_PIDFD, id, libc::WEXITED).infop(&mut *info).build();
+    let wait = io_uring::opcode::WaitId::new(libc::P_PIDFD, id, libc::WEXITED).infop(&raw mut *info).build();
     // SAFETY: `info` and the pidfd live until the completion has been seen below.
     unsafe { ring.submission().push(&wait) }.unwrap();
     ring.submit_and_wait(1).unwrap();
