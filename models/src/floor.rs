@@ -1,0 +1,533 @@
+//! The limit: what no server on io_uring can beat. A head is parsed, a prepared head and 1 KiB are copied, one send goes out.
+//!
+//! No routing, no files, no deadlines; what it does do, it does as RFC 9112 wants it: keep-alive, pipelining (replies to
+//! pipelined requests leave in one send), `Connection: close`, a current Date. What was tried, with numbers, is in
+//! docs/decisions/0003-floor.md.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use crate::Args;
+use crate::sys::{self, Completion, Filled, Memory, Plan, Ring};
+
+const BODY_BYTES: usize = 1024;
+const HEAD_LIMIT_BYTES: usize = 64 * 1024;
+const HEAD_FIELDS: usize = 64;
+/// Replies waiting for a client that does not read; past it the connection is cut.
+const UNSENT_LIMIT_BYTES: usize = 1024 * 1024;
+const OUTBOX_BYTES: usize = 1024 * 1024;
+const RECEIVE_BUFFERS: u16 = 256;
+const RECEIVE_BUFFER_BYTES: u32 = 4096;
+const DIRECT_DESCRIPTORS_MAX: u64 = 32 * 1024;
+const BACKLOG_MAX: u32 = 4096;
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(args: &Args) -> io::Result<()> {
+    if let Some(cpu) = args.cpu {
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+            return Err(io::Error::other(format!("cannot pin to CPU {cpu}")));
+        }
+    }
+    let descriptors = sys::raise_open_files()?.min(DIRECT_DESCRIPTORS_MAX) as u32;
+    let listener = TcpListener::bind(args.address)?;
+    // A full table makes a multishot accept destroy a client's connection, and one pass can accept a whole backlog.
+    sys::set_backlog(&listener, (descriptors / 4).min(BACKLOG_MAX) as i32)?;
+    // Inherited by accepted sockets: the last segment of a coalesced reply does not wait for an ACK.
+    sys::set_option(&listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if std::env::var_os("FLOOR_DEFER").is_some() {
+        sys::set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 10)?;
+    }
+    let stop = sys::stop_signals()?;
+    let env = |name: &str, default: u32| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let ring = Ring::new(&Plan {
+        submissions: 1024,
+        completions: 16 * 1024,
+        direct_descriptors: descriptors,
+        receive_buffers: env("FLOOR_BUFS", u32::from(RECEIVE_BUFFERS)) as u16,
+        receive_buffer_bytes: env("FLOOR_BUFSIZE", RECEIVE_BUFFER_BYTES),
+        outbox_bytes: OUTBOX_BYTES,
+    })?;
+    println!("http://{}/", listener.local_addr()?);
+    let mut floor = Floor {
+        ring,
+        listener,
+        connections: Vec::new(),
+        live: 0,
+        live_max: descriptors - descriptors / 4,
+        accept: Accept::Idle,
+        sends: Sends::default(),
+        reply: Reply::new(SystemTime::now()),
+        flush: Vec::new(),
+        turn: 0,
+        tune: [env("FLOOR_WANT", 1), env("FLOOR_MINWAIT", 0), env("FLOOR_FIRST", 0), 0],
+    };
+    floor.ring.poll_readable(&stop, Tag::plain(Kind::Stop));
+    floor.serve()
+}
+
+/// The server: one thread, one ring.
+struct Floor {
+    ring: Ring,
+    listener: TcpListener,
+    /// Indexed by direct descriptor.
+    connections: Vec<Connection>,
+    live: u32,
+    live_max: u32,
+    accept: Accept,
+    sends: Sends,
+    /// Connections with unsent bytes that nothing in flight will bring out.
+    flush: Vec<(u32, u32)>,
+    turn: u32,
+    reply: Reply,
+    tune: [u32; 4],
+}
+
+enum Accept {
+    Idle,
+    Armed,
+    Cancelled,
+}
+
+/// A slot of the direct table. The generation tells completions of an earlier tenant from those of this one.
+#[derive(Default)]
+struct Connection {
+    generation: u32,
+    /// The turn in which the outbox last held a send of this connection.
+    sent_in_turn: u32,
+    open: bool,
+    receiving: Receiving,
+    slow: Option<Box<Slow>>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Receiving {
+    #[default]
+    No,
+    Once,
+    Multishot,
+}
+
+/// What only a few connections have: part of a head, or replies that the client does not take.
+#[derive(Default)]
+struct Slow {
+    head: Vec<u8>,
+    unsent: Vec<u8>,
+    sending: bool,
+    close_after: bool,
+}
+
+/// The outbox sends of this turn, and of the turn before, whose failures are about to be reported.
+#[derive(Default)]
+struct Sends {
+    writing: Vec<Sent>,
+    written: Vec<Sent>,
+}
+
+struct Sent {
+    slot: u32,
+    generation: u32,
+    range: Range<usize>,
+}
+
+impl Floor {
+    fn serve(&mut self) -> io::Result<()> {
+        let mut completions = Vec::new();
+        loop {
+            self.manage_accept();
+            let want = if self.flush.is_empty() { self.tune[0] } else { 0 };
+            self.ring.turn(want, self.tune[1], &mut completions)?;
+            self.turn = self.turn.wrapping_add(1);
+            self.sends.turn_over();
+            self.reply.refresh(SystemTime::now());
+            for completion in completions.drain(..) {
+                let tag = Tag::unpack(completion.user_data);
+                match tag.kind {
+                    Kind::Receive => self.received(tag, completion),
+                    Kind::Send => self.not_all_sent(tag.low as usize, completion.result),
+                    Kind::Owned => self.owned_sent(tag, completion),
+                    Kind::Accept => self.accepted(&completion),
+                    Kind::Stop => return Ok(()),
+                    Kind::Ignored => {}
+                }
+            }
+            self.flush_unsent();
+        }
+    }
+
+    /// Accepts while there is room for a whole backlog in the table.
+    fn manage_accept(&mut self) {
+        match self.accept {
+            Accept::Idle if self.live < self.live_max => {
+                self.ring.accept_multishot(&self.listener, Tag::plain(Kind::Accept));
+                self.accept = Accept::Armed;
+            }
+            Accept::Armed if self.live >= self.live_max => {
+                self.ring.cancel(Tag::plain(Kind::Accept), Tag::plain(Kind::Ignored));
+                self.accept = Accept::Cancelled;
+            }
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, completion: &Completion) {
+        if !completion.more {
+            self.accept = Accept::Idle;
+        }
+        let Ok(slot) = u32::try_from(completion.result) else { return };
+        if self.connections.len() <= slot as usize {
+            self.connections.resize_with(slot as usize + 1, Connection::default);
+        }
+        self.connections[slot as usize].open = true;
+        self.live += 1;
+        // A client that asks for `Connection: close` needs one receive only, and a oneshot one needs no cancel.
+        self.receive(slot, if self.tune[2] == 1 { Receiving::Multishot } else { Receiving::Once });
+    }
+
+    fn receive(&mut self, slot: u32, how: Receiving) {
+        let connection = &mut self.connections[slot as usize];
+        connection.receiving = how;
+        let tag = connection.tag(Kind::Receive, slot);
+        match how {
+            Receiving::No => {}
+            Receiving::Once => self.ring.receive(slot, tag),
+            Receiving::Multishot => self.ring.receive_multishot(slot, tag),
+        }
+    }
+
+    fn received(&mut self, tag: Tag, completion: Completion) {
+        let current = self.is_current(tag);
+        if current && !completion.more {
+            self.connections[tag.low as usize].receiving = Receiving::No;
+        }
+        match completion.memory {
+            Memory::Filled(filled) => {
+                if current && completion.result > 0 {
+                    self.answer(tag.low, &filled);
+                }
+                self.ring.buffers.give_back(filled);
+                if current && completion.result <= 0 {
+                    self.end(tag.low);
+                }
+            }
+            _ if !current => {}
+            // Every buffer was in use; those of this turn are back when the receive is submitted.
+            _ if completion.result == -libc::ENOBUFS => self.receive(tag.low, Receiving::Multishot),
+            _ => self.end(tag.low),
+        }
+    }
+
+    /// Answers the requests in a receive buffer and sends the replies together.
+    fn answer(&mut self, slot: u32, filled: &Filled) {
+        let connection = &mut self.connections[slot as usize];
+        let bytes = self.ring.buffers.bytes(filled);
+        let is_first_send = connection.sent_in_turn != self.turn;
+        if connection.slow.is_some() || !is_first_send || self.ring.outbox.room() < self.reply.most_bytes(bytes.len()) {
+            let mut slow = connection.slow.take().unwrap_or_default();
+            if !slow.close_after {
+                slow.head.extend_from_slice(bytes);
+            }
+            self.answer_slowly(slot, slow);
+            return;
+        }
+        let start = self.ring.outbox.used();
+        let (taken, then) = answer(bytes, &self.reply, &mut self.ring.outbox);
+        if taken < bytes.len() && then == Then::Keep {
+            connection.slow = Some(Box::new(Slow { head: bytes[taken..].to_vec(), ..Slow::default() }));
+        }
+        let range = start..self.ring.outbox.used();
+        match then {
+            Then::Close => {
+                let replies = self.ring.outbox.writing(&range).to_vec();
+                self.ring.outbox.truncate(start);
+                // No order to keep: the send holds the socket until all of it is out, the table's own reference goes now.
+                self.ring.send_owned(slot, replies, Tag::plain(Kind::Ignored));
+                self.end(slot);
+            }
+            Then::Keep => {
+                if !range.is_empty() {
+                    connection.sent_in_turn = self.turn;
+                    let tag = Tag { kind: Kind::Send, generation: 0, low: self.sends.writing.len() as u32 };
+                    self.ring.send_from_outbox(slot, &range, tag.pack());
+                    self.sends.writing.push(Sent { slot, generation: connection.generation, range });
+                }
+                self.receive_again(slot);
+            }
+        }
+    }
+
+    /// The same for a connection with a split head, unsent replies, or a send in this turn already.
+    fn answer_slowly(&mut self, slot: u32, mut slow: Box<Slow>) {
+        let connection = &mut self.connections[slot as usize];
+        let (taken, then) = answer(&slow.head, &self.reply, &mut slow.unsent);
+        slow.head.drain(..taken);
+        slow.close_after |= then == Then::Close;
+        if slow.head.len() > HEAD_LIMIT_BYTES || slow.unsent.len() > UNSENT_LIMIT_BYTES {
+            self.end(slot);
+            return;
+        }
+        if !slow.unsent.is_empty() && !slow.sending {
+            self.flush.push((slot, connection.generation));
+        }
+        if !slow.close_after {
+            connection.slow = Some(slow);
+            self.receive_again(slot);
+        } else {
+            slow.head.clear();
+            connection.slow = Some(slow);
+        }
+    }
+
+    fn receive_again(&mut self, slot: u32) {
+        if self.connections[slot as usize].receiving == Receiving::No {
+            self.receive(slot, Receiving::Multishot);
+        }
+    }
+
+    /// Sends what is unsent, once the outcome of the sends before it is known (hence a turn later).
+    fn flush_unsent(&mut self) {
+        let due = std::mem::take(&mut self.flush);
+        for (slot, generation) in due {
+            let connection = &mut self.connections[slot as usize];
+            if !connection.open || connection.generation != generation {
+                continue;
+            }
+            if connection.sent_in_turn == self.turn {
+                self.flush.push((slot, generation));
+                continue;
+            }
+            let tag = connection.tag(Kind::Owned, slot);
+            let Some(slow) = &mut connection.slow else { continue };
+            if !slow.sending && !slow.unsent.is_empty() {
+                slow.sending = true;
+                self.ring.send_owned(slot, std::mem::take(&mut slow.unsent), tag);
+            }
+        }
+    }
+
+    /// A send of the turn before was refused or taken in part.
+    fn not_all_sent(&mut self, index: usize, result: i32) {
+        let Some(Sent { slot, generation, range }) = self.sends.written.get(index) else { return };
+        let (slot, connection) = (*slot, &mut self.connections[*slot as usize]);
+        if !connection.open || connection.generation != *generation {
+            return;
+        }
+        let sent = match result {
+            0.. => result as usize,
+            _ if result == -libc::EAGAIN => 0,
+            _ => return self.end(slot),
+        };
+        let rest = self.ring.outbox.written(range).get(sent..).unwrap_or(&[]);
+        let slow = connection.slow.get_or_insert_default();
+        slow.unsent.splice(..0, rest.iter().copied());
+        self.flush.push((slot, *generation));
+    }
+
+    fn owned_sent(&mut self, tag: Tag, completion: Completion) {
+        if !self.is_current(tag) {
+            return;
+        }
+        let (slot, connection) = (tag.low, &mut self.connections[tag.low as usize]);
+        let (Memory::Returned(bytes), Some(slow), 0..) = (completion.memory, &mut connection.slow, completion.result)
+        else {
+            return self.end(slot);
+        };
+        slow.sending = false;
+        let rest = bytes.get(completion.result as usize..).unwrap_or(&[]);
+        slow.unsent.splice(..0, rest.iter().copied());
+        match (slow.unsent.is_empty(), slow.close_after) {
+            (false, _) => self.flush.push((slot, tag.generation)),
+            (true, true) => self.end(slot),
+            (true, false) if slow.head.is_empty() => connection.slow = None,
+            (true, false) => {}
+        }
+    }
+
+    /// Closes the connection; completions of its operations in flight no longer match its generation.
+    fn end(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let receive = connection.tag(Kind::Receive, slot);
+        let was_receiving = std::mem::take(&mut connection.receiving) != Receiving::No;
+        connection.open = false;
+        connection.generation = (connection.generation + 1) & GENERATION_MASK;
+        connection.slow = None;
+        self.live -= 1;
+        if was_receiving {
+            self.ring.cancel(receive, Tag::plain(Kind::Ignored));
+        }
+        self.ring.close(slot, Tag::plain(Kind::Ignored));
+    }
+
+    fn is_current(&self, tag: Tag) -> bool {
+        let connection = self.connections.get(tag.low as usize);
+        connection.is_some_and(|connection| connection.open && connection.generation == tag.generation)
+    }
+}
+
+impl Connection {
+    fn tag(&self, kind: Kind, slot: u32) -> u64 {
+        Tag { kind, generation: self.generation, low: slot }.pack()
+    }
+}
+
+impl Sends {
+    fn turn_over(&mut self) {
+        std::mem::swap(&mut self.writing, &mut self.written);
+        self.writing.clear();
+    }
+}
+
+const GENERATION_MASK: u32 = 0xff_ffff;
+
+/// What a completion is about, in the 63 bits of `user_data` that are ours.
+#[derive(Clone, Copy)]
+struct Tag {
+    kind: Kind,
+    generation: u32,
+    /// The slot; for `Send` the index in `Sends`.
+    low: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Kind {
+    Ignored,
+    Accept,
+    Receive,
+    Send,
+    Owned,
+    Stop,
+}
+
+impl Tag {
+    const KINDS: [Kind; 6] = [Kind::Ignored, Kind::Accept, Kind::Receive, Kind::Send, Kind::Owned, Kind::Stop];
+
+    fn plain(kind: Kind) -> u64 {
+        Tag { kind, generation: 0, low: 0 }.pack()
+    }
+
+    fn pack(self) -> u64 {
+        (self.kind as u64) << 56 | u64::from(self.generation) << 32 | u64::from(self.low)
+    }
+
+    fn unpack(user_data: u64) -> Tag {
+        let kind = Tag::KINDS.get((user_data >> 56) as usize).copied().unwrap_or(Kind::Ignored);
+        Tag { kind, generation: (user_data >> 32) as u32 & GENERATION_MASK, low: user_data as u32 }
+    }
+}
+
+/// The prepared heads and the body; only the Date changes.
+struct Reply {
+    second: u64,
+    keep: Vec<u8>,
+    close: Vec<u8>,
+    body: [u8; BODY_BYTES],
+}
+
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// "GET / HTTP/1.1" with two line ends.
+const REQUEST_MIN_BYTES: usize = 18;
+
+impl Reply {
+    fn new(now: SystemTime) -> Reply {
+        let mut reply = Reply { second: 0, keep: Vec::new(), close: Vec::new(), body: [b'.'; BODY_BYTES] };
+        reply.refresh(now);
+        reply
+    }
+
+    fn refresh(&mut self, now: SystemTime) {
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second == self.second && !self.keep.is_empty() {
+            return;
+        }
+        self.second = second;
+        let date = httpdate::fmt_http_date(now);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {BODY_BYTES}\r\n\
+             Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nETag: \"400-6955b900\"\r\nAccept-Ranges: bytes\r\n"
+        );
+        self.keep = format!("{head}\r\n").into_bytes();
+        self.close = format!("{head}Connection: close\r\n\r\n").into_bytes();
+    }
+
+    /// An upper bound of what the requests in so many bytes can be answered with.
+    fn most_bytes(&self, request_bytes: usize) -> usize {
+        (request_bytes / REQUEST_MIN_BYTES + 1) * (self.close.len() + BODY_BYTES)
+    }
+}
+
+/// Where replies are written.
+trait Replies {
+    fn append(&mut self, bytes: &[u8]);
+}
+
+impl Replies for sys::Outbox {
+    fn append(&mut self, bytes: &[u8]) {
+        sys::Outbox::append(self, bytes);
+    }
+}
+
+impl Replies for Vec<u8> {
+    fn append(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Then {
+    Keep,
+    Close,
+}
+
+/// Answers every whole request in `bytes`; says how many bytes that took and whether the connection goes on.
+fn answer(bytes: &[u8], reply: &Reply, replies: &mut impl Replies) -> (usize, Then) {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        let mut fields = [const { MaybeUninit::uninit() }; HEAD_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let then = match request.parse_with_uninit_headers(&bytes[taken..], &mut fields) {
+            Ok(httparse::Status::Partial) => break,
+            Ok(httparse::Status::Complete(len)) => {
+                taken += len;
+                after(&request)
+            }
+            Err(_) => None,
+        };
+        match then {
+            Some(Then::Keep) => replies.append(&reply.keep),
+            Some(Then::Close) => replies.append(&reply.close),
+            None => replies.append(BAD_REQUEST),
+        }
+        if then.is_some() {
+            replies.append(&reply.body);
+        }
+        if then != Some(Then::Keep) {
+            return (taken, Then::Close);
+        }
+    }
+    (taken, Then::Keep)
+}
+
+/// Whether the connection goes on after this request (RFC 9112, 9.3); nothing for a request that is refused: the floor
+/// knows only GET, and no bodies.
+fn after(request: &httparse::Request<'_, '_>) -> Option<Then> {
+    if request.method != Some("GET") {
+        return None;
+    }
+    let mut then = if request.version == Some(1) { Then::Keep } else { Then::Close };
+    for field in request.headers.iter() {
+        match field.name.len() {
+            10 if field.name.eq_ignore_ascii_case("connection") => {
+                let mut options = field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                if options.any(|option| option.eq_ignore_ascii_case(b"close")) {
+                    then = Then::Close;
+                }
+            }
+            14 if field.name.eq_ignore_ascii_case("content-length") => return None,
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => return None,
+            _ => {}
+        }
+    }
+    Some(then)
+}

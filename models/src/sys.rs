@@ -1,0 +1,448 @@
+//! The unsafe fence of the models: a ring whose memory the kernel may use, behind calls that cannot be misused.
+//!
+//! The ring, its buffers and its outbox live until the process ends, so nothing that the kernel was lent is ever freed under
+//! it. Owned sends in flight are kept in a slab here and come back with their completion.
+
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::squeue::Flags;
+use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
+
+const PAGE_BYTES: usize = 4096;
+const BUFFER_GROUP: u16 = 0;
+/// Completions copied out of the ring at a time.
+const REAP_ENTRIES: usize = 64;
+/// `user_data` with this bit is the key of an owned send; callers use the lower bits only.
+const OWNED_SEND: u64 = 1 << 63;
+
+/// What a ring is built from; every number is a count of entries unless its name says bytes.
+pub(crate) struct Plan {
+    pub(crate) submissions: u32,
+    pub(crate) completions: u32,
+    pub(crate) direct_descriptors: u32,
+    /// A power of two, at most 32,768.
+    pub(crate) receive_buffers: u16,
+    pub(crate) receive_buffer_bytes: u32,
+    /// Bytes that one turn may send from the outbox.
+    pub(crate) outbox_bytes: usize,
+}
+
+/// One completion, with the memory that it hands over.
+pub(crate) struct Completion {
+    pub(crate) user_data: u64,
+    pub(crate) result: i32,
+    /// False when a multishot operation has ended.
+    pub(crate) more: bool,
+    pub(crate) memory: Memory,
+}
+
+/// The memory that a completion hands over.
+pub(crate) enum Memory {
+    None,
+    /// A receive buffer, to be given back.
+    Filled(Filled),
+    /// The bytes of an owned send.
+    Returned(Vec<u8>),
+}
+
+/// A receive buffer that the kernel has filled: ours until `Buffers::give_back`. Not `Clone`: one per completion.
+pub(crate) struct Filled {
+    id: u16,
+    len: u32,
+}
+
+/// One ring with its provided buffers and its outbox, for one thread, until the process ends.
+pub(crate) struct Ring {
+    submitter: Submitter<'static>,
+    submissions: SubmissionQueue<'static>,
+    completions: CompletionQueue<'static>,
+    pub(crate) buffers: Buffers,
+    pub(crate) outbox: Outbox,
+    owned: Vec<Option<OwnedSend>>,
+    owned_free: Vec<usize>,
+    enter_flags: EnterFlags,
+    can_min_wait: bool,
+}
+
+struct OwnedSend {
+    user_data: u64,
+    bytes: Vec<u8>,
+}
+
+impl Ring {
+    /// Builds the ring on the calling thread, which must be the one that uses it (SINGLE_ISSUER).
+    pub(crate) fn new(plan: &Plan) -> io::Result<Ring> {
+        let ring: &'static IoUring = Box::leak(Box::new(build(plan)?));
+        let mut submitter = ring.submitter();
+        submitter.register_files_sparse(plan.direct_descriptors)?;
+        // Spares the descriptor look-up in each enter (5.18). An optimisation only: without it the plain descriptor is used.
+        let _ = submitter.register_ring_fd();
+        let buffers = Buffers::register(&submitter, plan)?;
+
+        let mut enter_flags = EnterFlags::GETEVENTS;
+        // An idle wait is not iowait; without the flag, tools read an idle server as a busy machine (6.15).
+        enter_flags.set(EnterFlags::NO_IOWAIT, ring.params().is_feature_no_iowait());
+        // SAFETY: this is the only submission queue of this ring, and `Ring` is neither `Clone` nor shared.
+        let submissions = unsafe { ring.submission_shared() };
+        // SAFETY: likewise the only completion queue.
+        let completions = unsafe { ring.completion_shared() };
+        Ok(Ring {
+            submitter,
+            submissions,
+            completions,
+            buffers,
+            outbox: Outbox::new(plan.outbox_bytes),
+            owned: Vec::new(),
+            owned_free: Vec::new(),
+            enter_flags,
+            can_min_wait: ring.params().is_feature_min_timeout(),
+        })
+    }
+
+    /// The one system call of a loop turn: submits, waits for `want` completions (for one of them after `min_wait_usec`),
+    /// and collects every completion that is there. What the outbox held before this call is then free to be overwritten
+    /// by the next turn but one: failed sends in `into` still point at it.
+    pub(crate) fn turn(&mut self, want: u32, min_wait_usec: u32, into: &mut Vec<Completion>) -> io::Result<()> {
+        self.buffers.publish();
+        self.enter(want, min_wait_usec)?;
+        self.reap(into);
+        while !self.submissions.is_empty() || self.submissions.cq_overflow() {
+            // Rare: what the kernel could not take or could not post must be out before the outbox is turned over.
+            self.enter(0, 0)?;
+            self.reap(into);
+        }
+        self.outbox.turn_over();
+        Ok(())
+    }
+
+    fn enter(&mut self, want: u32, min_wait_usec: u32) -> io::Result<()> {
+        self.submissions.sync();
+        let to_submit = self.submissions.len() as u32;
+        let entered = if min_wait_usec > 0 && want > 1 && self.can_min_wait {
+            let args = SubmitArgs::new().min_wait_usec(min_wait_usec);
+            let flags = self.enter_flags | EnterFlags::EXT_ARG;
+            // SAFETY: `args` outlives the call and is what EXT_ARG expects; entries were checked when they were pushed.
+            unsafe { self.submitter.enter(to_submit, want, flags.bits(), Some(&args)) }
+        } else {
+            let want = if self.can_min_wait || min_wait_usec == 0 { want } else { want.min(1) };
+            // SAFETY: no argument is passed; entries were checked when they were pushed.
+            unsafe { self.submitter.enter::<libc::sigset_t>(to_submit, want, self.enter_flags.bits(), None) }
+        };
+        self.submissions.sync();
+        match entered {
+            Ok(_) => Ok(()),
+            // EINTR: a stop or a debugger. EBUSY, EAGAIN: the kernel wants completions reaped before it takes more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reap(&mut self, into: &mut Vec<Completion>) {
+        self.completions.sync();
+        let mut entries = [const { MaybeUninit::<cqueue::Entry>::uninit() }; REAP_ENTRIES];
+        loop {
+            let filled = self.completions.fill(&mut entries);
+            let full = filled.len() == REAP_ENTRIES;
+            into.extend(filled.iter().map(|entry| completion(entry, &mut self.owned, &mut self.owned_free)));
+            if !full {
+                break;
+            }
+        }
+        self.completions.sync();
+    }
+
+    /// Accepts into direct descriptors until cancelled or failed; `result` is the slot.
+    pub(crate) fn accept_multishot(&mut self, listener: &impl AsRawFd, user_data: u64) {
+        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
+        self.push(accept.flags(libc::SOCK_NONBLOCK).build().user_data(user_data));
+    }
+
+    /// Receives once into a provided buffer.
+    pub(crate) fn receive(&mut self, slot: u32, user_data: u64) {
+        let receive = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
+        self.push(receive.flags(Flags::BUFFER_SELECT).user_data(user_data));
+    }
+
+    /// Receives into provided buffers until the end of the stream, an error, or a lack of buffers.
+    pub(crate) fn receive_multishot(&mut self, slot: u32, user_data: u64) {
+        self.push(opcode::RecvMulti::new(Fixed(slot), BUFFER_GROUP).build().user_data(user_data));
+    }
+
+    /// Sends a range of this turn's outbox without waiting. A completion comes only when not all of it was taken: nothing
+    /// in the next turn's completions means that the bytes are out.
+    pub(crate) fn send_from_outbox(&mut self, slot: u32, range: &Range<usize>, user_data: u64) {
+        let bytes = self.outbox.writing(range);
+        // MSG_DONTWAIT makes the kernel fail instead of keeping the request (and a pointer into the outbox) for later;
+        // MSG_WAITALL makes a partial send a failure, which CQE_SKIP_SUCCESS then does not hide.
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let send = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32).flags(flags).build();
+        self.push(send.flags(Flags::SKIP_SUCCESS).user_data(user_data));
+    }
+
+    /// Sends bytes that the ring keeps until the completion hands them back.
+    pub(crate) fn send_owned(&mut self, slot: u32, bytes: Vec<u8>, user_data: u64) {
+        // The heap block of a Vec does not move with the Vec.
+        let send = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        let send_slot = Some(OwnedSend { user_data, bytes });
+        let key = match self.owned_free.pop() {
+            Some(key) => {
+                self.owned[key] = send_slot;
+                key
+            }
+            None => {
+                self.owned.push(send_slot);
+                self.owned.len() - 1
+            }
+        };
+        self.push(send.user_data(OWNED_SEND | key as u64));
+    }
+
+    /// Frees a direct descriptor. Requests in flight keep their own reference to the socket.
+    pub(crate) fn close(&mut self, slot: u32, user_data: u64) {
+        self.push(opcode::Close::new(Fixed(slot)).build().flags(Flags::SKIP_SUCCESS).user_data(user_data));
+    }
+
+    /// Cancels the operation that was submitted with `target`.
+    pub(crate) fn cancel(&mut self, target: u64, user_data: u64) {
+        self.push(opcode::AsyncCancel::new(target).build().flags(Flags::SKIP_SUCCESS).user_data(user_data));
+    }
+
+    /// One readiness report of an ordinary descriptor.
+    pub(crate) fn poll_readable(&mut self, fd: &impl AsRawFd, user_data: u64) {
+        let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32);
+        self.push(poll.build().user_data(user_data));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: every memory that an entry points at is leaked (outbox, buffers) or kept in `owned` until its completion.
+        while unsafe { self.submissions.push(&entry) }.is_err() {
+            // A full queue is submitted without waiting; nothing is reaped, so the outbox stays as it is.
+            if let Err(error) = self.enter(0, 0) {
+                // Only a broken ring gets here; the next `turn` reports it to the caller.
+                eprintln!("io_uring_enter: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn completion(entry: &cqueue::Entry, owned: &mut [Option<OwnedSend>], free: &mut Vec<usize>) -> Completion {
+    let (flags, result) = (entry.flags(), entry.result());
+    let mut user_data = entry.user_data();
+    let memory = if user_data & OWNED_SEND != 0 {
+        let key = (user_data & !OWNED_SEND) as usize;
+        match owned.get_mut(key).and_then(Option::take) {
+            Some(send) => {
+                free.push(key);
+                user_data = send.user_data;
+                Memory::Returned(send.bytes)
+            }
+            None => Memory::None,
+        }
+    } else if let Some(id) = cqueue::buffer_select(flags) {
+        Memory::Filled(Filled { id, len: result.max(0) as u32 })
+    } else {
+        Memory::None
+    };
+    Completion { user_data, result, more: cqueue::more(flags), memory }
+}
+
+fn build(plan: &Plan) -> io::Result<IoUring> {
+    let full = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_no_sqarray()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(plan.completions)
+        .build(plan.submissions);
+    match full {
+        // NO_SQARRAY is 6.6, DEFER_TASKRUN 6.1: an older kernel says EINVAL to a flag that it does not know.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let mut plain = IoUring::builder();
+            plain.setup_coop_taskrun().setup_submit_all().setup_clamp().setup_cqsize(plan.completions);
+            plain.build(plan.submissions)
+        }
+        other => other,
+    }
+}
+
+/// The provided-buffer ring: the kernel takes a buffer per receive, `give_back` returns it.
+pub(crate) struct Buffers {
+    entries: *mut BufRingEntry,
+    memory: *mut u8,
+    buffer_bytes: usize,
+    mask: u16,
+    tail: u16,
+}
+
+impl Buffers {
+    fn register(submitter: &Submitter<'_>, plan: &Plan) -> io::Result<Buffers> {
+        let count = plan.receive_buffers;
+        let entries = pages(usize::from(count) * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
+        // SAFETY: `count` entries of zeroed, page-aligned memory that is never freed.
+        unsafe { submitter.register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0) }?;
+        let buffer_bytes = plan.receive_buffer_bytes as usize;
+        let memory = pages(usize::from(count) * buffer_bytes);
+        let mut buffers = Buffers { entries, memory, buffer_bytes, mask: count - 1, tail: 0 };
+        for id in 0..count {
+            buffers.give_back(Filled { id, len: 0 });
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// What was received.
+    pub(crate) fn bytes(&self, filled: &Filled) -> &[u8] {
+        let offset = usize::from(filled.id & self.mask) * self.buffer_bytes;
+        let len = (filled.len as usize).min(self.buffer_bytes);
+        // SAFETY: the offset is inside the block (ids are at most `mask`), and the kernel does not write to a buffer between
+        // its completion, which made the one `Filled`, and `give_back`, which consumes it.
+        unsafe { std::slice::from_raw_parts(self.memory.add(offset), len) }
+    }
+
+    /// Returns a buffer to the kernel with the next `publish`.
+    pub(crate) fn give_back(&mut self, filled: Filled) {
+        let id = filled.id & self.mask;
+        let offset = usize::from(id) * self.buffer_bytes;
+        // SAFETY: the index is masked to the number of entries.
+        let entry = unsafe { self.entries.add(usize::from(self.tail & self.mask)) };
+        // SAFETY: entries at and beyond the tail are ours until the tail is published; the memory was zeroed at first.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(self.memory as u64 + offset as u64);
+        entry.set_len(self.buffer_bytes as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&mut self) {
+        // SAFETY: `entries` is the base of a registered ring, as `tail` wants it.
+        let tail = unsafe { BufRingEntry::tail(self.entries) }.cast_mut();
+        // SAFETY: aligned, alive, and only accessed atomically from here on; the kernel reads it with acquire.
+        let tail = unsafe { AtomicU16::from_ptr(tail) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Where replies are written for `send_from_outbox`: two halves, one being written while failed sends of the turn before may
+/// still be read from the other. Both stay in the cache, since each turn starts at the beginning.
+pub(crate) struct Outbox {
+    halves: [&'static mut [u8]; 2],
+    used: usize,
+}
+
+impl Outbox {
+    fn new(bytes: usize) -> Outbox {
+        Outbox { halves: [(); 2].map(|()| Vec::leak(vec![0; bytes])), used: 0 }
+    }
+
+    /// How many bytes were appended in this turn: where the next reply starts.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// How many bytes this turn can still append.
+    pub(crate) fn room(&self) -> usize {
+        self.halves[0].len() - self.used
+    }
+
+    /// Appends as much as there is room for.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(self.room());
+        self.halves[0][self.used..][..len].copy_from_slice(&bytes[..len]);
+        self.used += len;
+    }
+
+    /// Takes back what was appended after `used`.
+    pub(crate) fn truncate(&mut self, used: usize) {
+        self.used = self.used.min(used);
+    }
+
+    /// A range that was written in this turn.
+    pub(crate) fn writing(&self, range: &Range<usize>) -> &[u8] {
+        self.halves[0].get(range.clone()).unwrap_or(&[])
+    }
+
+    /// A range that was written in the turn before.
+    pub(crate) fn written(&self, range: &Range<usize>) -> &[u8] {
+        self.halves[1].get(range.clone()).unwrap_or(&[])
+    }
+
+    fn turn_over(&mut self) {
+        self.halves.swap(0, 1);
+        self.used = 0;
+    }
+}
+
+/// Zeroed, page-aligned memory that lives until the process ends.
+fn pages(bytes: usize) -> *mut u8 {
+    let Ok(layout) = Layout::from_size_align(bytes.max(1), PAGE_BYTES) else { handle_alloc_error(Layout::new::<u8>()) };
+    // SAFETY: the size is not zero.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() { handle_alloc_error(layout) } else { memory }
+}
+
+/// SIGINT and SIGTERM as a readable descriptor instead of an interruption.
+pub(crate) fn stop_signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised by the call above.
+    let mut set = unsafe { set.assume_init() };
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: an initialised set and a valid signal number.
+        unsafe { libc::sigaddset(&mut set, signal) };
+    }
+    // SAFETY: a valid set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+    // SAFETY: -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Raises the limit of open files to what is allowed, and says what it is.
+pub(crate) fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: writes into the struct that it is given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: reads the struct that it is given.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Sets an integer socket option.
+pub(crate) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let (value, len) = (&raw const value, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: `value` points at `len` bytes that live until the call returns.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Listens again with a longer backlog than std's 128 (a second `listen` on a listening socket only changes the backlog).
+pub(crate) fn set_backlog(listener: &impl AsRawFd, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes two integers.
+    match unsafe { libc::listen(listener.as_raw_fd(), backlog) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
