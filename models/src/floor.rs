@@ -10,6 +10,8 @@ use std::net::TcpListener;
 use std::ops::Range;
 use std::time::SystemTime;
 
+use clap::{Arg, ArgAction, ArgMatches};
+
 use crate::Args;
 use crate::sys::{self, Completion, Filled, Memory, Plan, Ring};
 
@@ -24,12 +26,22 @@ const RECEIVE_BUFFER_BYTES: u32 = 4096;
 const DIRECT_DESCRIPTORS_MAX: u64 = 32 * 1024;
 const BACKLOG_MAX: u32 = 4096;
 
+const IS_LAST: bool = true;
+/// The flag for TCP_DEFER_ACCEPT: a connection is accepted when its first bytes are there, so one wake-up less.
+const DEFER_ACCEPT: &str = "defer-accept";
+const DEFER_ACCEPT_SECS: i32 = 10;
+
+pub(crate) fn flags() -> Vec<Arg> {
+    let defer = Arg::new(DEFER_ACCEPT).long(DEFER_ACCEPT).action(ArgAction::SetTrue);
+    vec![defer.help("Accept a connection only when its first request is there")]
+}
+
 /// Serves until SIGINT or SIGTERM.
-pub(crate) fn run(args: &Args) -> io::Result<()> {
-    if let Some(cpu) = args.cpu {
-        if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
-            return Err(io::Error::other(format!("cannot pin to CPU {cpu}")));
-        }
+pub(crate) fn run(args: &Args, flags: &ArgMatches) -> io::Result<()> {
+    if let Some(id) = args.cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        return Err(io::Error::other(format!("cannot pin to CPU {id}")));
     }
     let descriptors = sys::raise_open_files()?.min(DIRECT_DESCRIPTORS_MAX) as u32;
     let listener = TcpListener::bind(args.address)?;
@@ -37,17 +49,16 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     sys::set_backlog(&listener, (descriptors / 4).min(BACKLOG_MAX) as i32)?;
     // Inherited by accepted sockets: the last segment of a coalesced reply does not wait for an ACK.
     sys::set_option(&listener, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    if std::env::var_os("FLOOR_DEFER").is_some() {
-        sys::set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 10)?;
+    if flags.get_flag(DEFER_ACCEPT) {
+        sys::set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFER_ACCEPT_SECS)?;
     }
     let stop = sys::stop_signals()?;
-    let env = |name: &str, default: u32| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let ring = Ring::new(&Plan {
         submissions: 1024,
         completions: 16 * 1024,
         direct_descriptors: descriptors,
-        receive_buffers: env("FLOOR_BUFS", u32::from(RECEIVE_BUFFERS)) as u16,
-        receive_buffer_bytes: env("FLOOR_BUFSIZE", RECEIVE_BUFFER_BYTES),
+        receive_buffers: RECEIVE_BUFFERS,
+        receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
         outbox_bytes: OUTBOX_BYTES,
     })?;
     println!("http://{}/", listener.local_addr()?);
@@ -62,7 +73,6 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         reply: Reply::new(SystemTime::now()),
         flush: Vec::new(),
         turn: 0,
-        tune: [env("FLOOR_WANT", 1), env("FLOOR_MINWAIT", 0), env("FLOOR_FIRST", 0), 0],
     };
     floor.ring.poll_readable(&stop, Tag::plain(Kind::Stop));
     floor.serve()
@@ -82,7 +92,6 @@ struct Floor {
     flush: Vec<(u32, u32)>,
     turn: u32,
     reply: Reply,
-    tune: [u32; 4],
 }
 
 enum Accept {
@@ -137,8 +146,8 @@ impl Floor {
         let mut completions = Vec::new();
         loop {
             self.manage_accept();
-            let want = if self.flush.is_empty() { self.tune[0] } else { 0 };
-            self.ring.turn(want, self.tune[1], &mut completions)?;
+            let want = u32::from(self.flush.is_empty());
+            self.ring.turn(want, &mut completions)?;
             self.turn = self.turn.wrapping_add(1);
             self.sends.turn_over();
             self.reply.refresh(SystemTime::now());
@@ -183,7 +192,7 @@ impl Floor {
         self.connections[slot as usize].open = true;
         self.live += 1;
         // A client that asks for `Connection: close` needs one receive only, and a oneshot one needs no cancel.
-        self.receive(slot, if self.tune[2] == 1 { Receiving::Multishot } else { Receiving::Once });
+        self.receive(slot, Receiving::Once);
     }
 
     fn receive(&mut self, slot: u32, how: Receiving) {
@@ -192,7 +201,7 @@ impl Floor {
         let tag = connection.tag(Kind::Receive, slot);
         match how {
             Receiving::No => {}
-            Receiving::Once => self.ring.receive(slot, tag),
+            Receiving::Once => self.ring.receive_first(slot, tag),
             Receiving::Multishot => self.ring.receive_multishot(slot, tag),
         }
     }
@@ -243,7 +252,7 @@ impl Floor {
                 let replies = self.ring.outbox.writing(&range).to_vec();
                 self.ring.outbox.truncate(start);
                 // No order to keep: the send holds the socket until all of it is out, the table's own reference goes now.
-                self.ring.send_owned(slot, replies, Tag::plain(Kind::Ignored));
+                self.ring.send_owned(slot, replies, IS_LAST, Tag::plain(Kind::Ignored));
                 self.end(slot);
             }
             Then::Keep => {
@@ -302,7 +311,7 @@ impl Floor {
             let Some(slow) = &mut connection.slow else { continue };
             if !slow.sending && !slow.unsent.is_empty() {
                 slow.sending = true;
-                self.ring.send_owned(slot, std::mem::take(&mut slow.unsent), tag);
+                self.ring.send_owned(slot, std::mem::take(&mut slow.unsent), !IS_LAST, tag);
             }
         }
     }
@@ -530,4 +539,58 @@ fn after(request: &httparse::Request<'_, '_>) -> Option<Then> {
         }
     }
     Some(then)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(requests: &[u8]) -> (usize, Then, String) {
+        let reply = Reply::new(SystemTime::UNIX_EPOCH);
+        let mut replies = Vec::new();
+        let (taken, then) = answer(requests, &reply, &mut replies);
+        assert!(replies.len() <= reply.most_bytes(requests.len()));
+        (taken, then, String::from_utf8(replies).unwrap())
+    }
+
+    #[test]
+    fn pipelined_requests_are_all_answered_and_a_partial_one_is_left() {
+        let (taken, then, replies) = answered(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HT");
+        assert_eq!((taken, then), (27 + 19, Then::Keep));
+        assert_eq!(replies.matches("HTTP/1.1 200 OK\r\n").count(), 2);
+        assert!(replies.contains("Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"));
+        assert!(replies.ends_with(".") && !replies.contains("Connection"));
+    }
+
+    #[test]
+    fn close_is_honoured_and_what_follows_is_not_answered() {
+        let requests = b"GET / HTTP/1.1\r\nConnection: foo, Close\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+        let (taken, then, replies) = answered(requests);
+        assert_eq!((taken, then), (16 + 24 + 2, Then::Close));
+        assert_eq!(replies.matches("HTTP/1.1 200 OK").count(), 1);
+        assert!(replies.contains("Connection: close\r\n\r\n"));
+        assert_eq!(answered(b"GET / HTTP/1.0\r\n\r\n").1, Then::Close);
+    }
+
+    #[test]
+    fn what_the_floor_does_not_know_is_refused() {
+        let refused: [&[u8]; 4] = [
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+            b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"\x16\x03\x01",
+        ];
+        for request in refused {
+            let (_, then, replies) = answered(request);
+            assert_eq!((then, replies.as_bytes()), (Then::Close, BAD_REQUEST));
+        }
+    }
+
+    #[test]
+    fn a_tag_survives_the_ring() {
+        for kind in Tag::KINDS {
+            let tag = Tag::unpack(Tag { kind, generation: GENERATION_MASK, low: u32::MAX }.pack());
+            assert_eq!((tag.kind, tag.generation, tag.low), (kind, GENERATION_MASK, u32::MAX));
+        }
+    }
 }

@@ -12,12 +12,15 @@ mod sys;
 struct Model {
     name: &'static str,
     about: &'static str,
-    run: fn(&Args) -> std::io::Result<()>,
+    /// Flags that only this model has.
+    flags: fn() -> Vec<Arg>,
+    run: fn(&Args, &ArgMatches) -> std::io::Result<()>,
 }
 
 const MODELS: &[Model] = &[Model {
     name: "floor",
     about: "The limit: a raw io_uring that parses a head and sends a fixed 1 KiB body",
+    flags: floor::flags,
     run: floor::run,
 }];
 
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     };
-    match (model.run)(&Args::from_flags(flags)) {
+    match (model.run)(&Args::from_flags(flags), flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("models {name}: {error}");
@@ -46,7 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn command() -> Command {
-    let models = MODELS.iter().map(|model| Command::new(model.name).about(model.about).args(Args::flags()));
+    let models = MODELS
+        .iter()
+        .map(|model| Command::new(model.name).about(model.about).args(Args::flags()).args((model.flags)()));
     Command::new("models")
         .about("Other server architectures, measured beside ucaffeine")
         .version(env!("CARGO_PKG_VERSION"))
@@ -71,10 +76,7 @@ impl Args {
                 .value_parser(value_parser!(IpAddr))
                 .default_value("127.0.0.1")
                 .help("Address"),
-            Arg::new("cpu")
-                .long("cpu")
-                .value_parser(value_parser!(usize))
-                .help("Pin the serving thread to this CPU"),
+            Arg::new("cpu").long("cpu").value_parser(value_parser!(usize)).help("Pin the serving thread to this CPU"),
         ]
     }
 
@@ -97,7 +99,8 @@ mod tests {
 
     #[test]
     fn flags_reach_the_model() {
-        let matches = command().try_get_matches_from(["models", "floor", "--port", "0", "--cpu", "1", "-b", "::1"]).unwrap();
+        let matches =
+            command().try_get_matches_from(["models", "floor", "--port", "0", "--cpu", "1", "-b", "::1"]).unwrap();
         let (name, flags) = matches.subcommand().unwrap();
         let args = Args::from_flags(flags);
         assert_eq!((name, args.cpu, args.address.to_string()), ("floor", Some(1), "[::1]:0".to_string()));

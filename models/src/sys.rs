@@ -11,13 +11,15 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::squeue::Flags;
-use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs};
+use io_uring::types::{BufRingEntry, Fd, Fixed};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
 const PAGE_BYTES: usize = 4096;
 const BUFFER_GROUP: u16 = 0;
 /// Completions copied out of the ring at a time.
 const REAP_ENTRIES: usize = 64;
+/// IORING_RECVSEND_POLL_FIRST: do not try before the socket is readable.
+const RECV_POLL_FIRST: u16 = 1;
 /// `user_data` with this bit is the key of an owned send; callers use the lower bits only.
 const OWNED_SEND: u64 = 1 << 63;
 
@@ -67,7 +69,6 @@ pub(crate) struct Ring {
     owned: Vec<Option<OwnedSend>>,
     owned_free: Vec<usize>,
     enter_flags: EnterFlags,
-    can_min_wait: bool,
 }
 
 struct OwnedSend {
@@ -101,43 +102,33 @@ impl Ring {
             owned: Vec::new(),
             owned_free: Vec::new(),
             enter_flags,
-            can_min_wait: ring.params().is_feature_min_timeout(),
         })
     }
 
-    /// The one system call of a loop turn: submits, waits for `want` completions (for one of them after `min_wait_usec`),
-    /// and collects every completion that is there. What the outbox held before this call is then free to be overwritten
-    /// by the next turn but one: failed sends in `into` still point at it.
-    pub(crate) fn turn(&mut self, want: u32, min_wait_usec: u32, into: &mut Vec<Completion>) -> io::Result<()> {
+    /// The one system call of a loop turn: submits, waits for `want` completions, and collects every completion that is
+    /// there. What the outbox held before this call may still be read (failed sends in `into` are about it) until the next.
+    pub(crate) fn turn(&mut self, want: u32, into: &mut Vec<Completion>) -> io::Result<()> {
         self.buffers.publish();
-        self.enter(want, min_wait_usec)?;
+        self.enter(want)?;
         self.reap(into);
         while !self.submissions.is_empty() || self.submissions.cq_overflow() {
             // Rare: what the kernel could not take or could not post must be out before the outbox is turned over.
-            self.enter(0, 0)?;
+            self.enter(0)?;
             self.reap(into);
         }
         self.outbox.turn_over();
         Ok(())
     }
 
-    fn enter(&mut self, want: u32, min_wait_usec: u32) -> io::Result<()> {
+    fn enter(&mut self, want: u32) -> io::Result<()> {
         self.submissions.sync();
         let to_submit = self.submissions.len() as u32;
-        let entered = if min_wait_usec > 0 && want > 1 && self.can_min_wait {
-            let args = SubmitArgs::new().min_wait_usec(min_wait_usec);
-            let flags = self.enter_flags | EnterFlags::EXT_ARG;
-            // SAFETY: `args` outlives the call and is what EXT_ARG expects; entries were checked when they were pushed.
-            unsafe { self.submitter.enter(to_submit, want, flags.bits(), Some(&args)) }
-        } else {
-            let want = if self.can_min_wait || min_wait_usec == 0 { want } else { want.min(1) };
-            // SAFETY: no argument is passed; entries were checked when they were pushed.
-            unsafe { self.submitter.enter::<libc::sigset_t>(to_submit, want, self.enter_flags.bits(), None) }
-        };
+        // SAFETY: no argument is passed, and entries were checked when they were pushed.
+        let entered = unsafe { self.submitter.enter::<libc::sigset_t>(to_submit, want, self.enter_flags.bits(), None) };
         self.submissions.sync();
         match entered {
             Ok(_) => Ok(()),
-            // EINTR: a stop or a debugger. EBUSY, EAGAIN: the kernel wants completions reaped before it takes more.
+            // EINTR: a debugger or a stop. EBUSY, EAGAIN: completions have to be reaped before the kernel takes more.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -163,9 +154,12 @@ impl Ring {
         self.push(accept.flags(libc::SOCK_NONBLOCK).build().user_data(user_data));
     }
 
-    /// Receives once into a provided buffer.
-    pub(crate) fn receive(&mut self, slot: u32, user_data: u64) {
-        let receive = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).build();
+    /// Receives once into a provided buffer, on a connection from which nothing is expected to be there yet.
+    pub(crate) fn receive_first(&mut self, slot: u32, user_data: u64) {
+        let receive = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
+            .buf_group(BUFFER_GROUP)
+            .ioprio(RECV_POLL_FIRST)
+            .build();
         self.push(receive.flags(Flags::BUFFER_SELECT).user_data(user_data));
     }
 
@@ -185,11 +179,12 @@ impl Ring {
         self.push(send.flags(Flags::SKIP_SUCCESS).user_data(user_data));
     }
 
-    /// Sends bytes that the ring keeps until the completion hands them back.
-    pub(crate) fn send_owned(&mut self, slot: u32, bytes: Vec<u8>, user_data: u64) {
+    /// Sends bytes that the ring keeps until the completion hands them back. With `is_last` they wait in the socket for the
+    /// `close` that the caller submits next, and leave in one segment with the FIN.
+    pub(crate) fn send_owned(&mut self, slot: u32, bytes: Vec<u8>, is_last: bool, user_data: u64) {
         // The heap block of a Vec does not move with the Vec.
         let send = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL | if is_last { libc::MSG_MORE } else { 0 })
             .build();
         let send_slot = Some(OwnedSend { user_data, bytes });
         let key = match self.owned_free.pop() {
@@ -225,7 +220,7 @@ impl Ring {
         // SAFETY: every memory that an entry points at is leaked (outbox, buffers) or kept in `owned` until its completion.
         while unsafe { self.submissions.push(&entry) }.is_err() {
             // A full queue is submitted without waiting; nothing is reaped, so the outbox stays as it is.
-            if let Err(error) = self.enter(0, 0) {
+            if let Err(error) = self.enter(0) {
                 // Only a broken ring gets here; the next `turn` reports it to the caller.
                 eprintln!("io_uring_enter: {error}");
                 return;
