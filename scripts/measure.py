@@ -23,6 +23,7 @@ IDLE_CONNECTIONS = 10_000
 IDLE_SETTLE_S = 2.0
 START_DEADLINE_S = 10.0
 STOP_DEADLINE_S = 5.0
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 # The core did this much more than the server: something else ran there, and the figures are suspect.
 FOREIGN_WORK_MAX = 0.30
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -100,6 +101,7 @@ def main():
     verdicts = judge(results, args.reference)
     print_table(results, verdicts, args)
     if args.json:
+        # Written before the exit code is decided, so that a missed bar leaves its numbers behind.
         report = {"host": host(), "options": options(args), "cells": results, "bars": verdicts}
         pathlib.Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
     if args.bars:
@@ -271,15 +273,29 @@ class Process:
         self.command, self.cpu, self.options, self.process = command, cpu, options, None
 
     def __enter__(self):
+        # Held back while the process starts, so that no interruption falls between its start and our knowing its pid.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            # The affinity is set in the child; `taskset` would do the same with one more program.
-            self.process = subprocess.Popen(self.command, cwd=ROOT, stdin=subprocess.DEVNULL,
-                                            preexec_fn=lambda: os.sched_setaffinity(0, {self.cpu}), **self.options)
+            self.process = subprocess.Popen(self.command, cwd=ROOT, stdin=subprocess.DEVNULL, preexec_fn=self.prepare,
+                                            **self.options)
         except FileNotFoundError as error:
             raise Failure(f"{error.filename} is not there: build or install it, or leave it out of --servers") from error
+        finally:
+            try:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            except KeyboardInterrupt:
+                self.__exit__()
+                raise
         return self.process
 
+    def prepare(self):
+        # In the child: `taskset` would set the affinity as well, with one program more.
+        os.sched_setaffinity(0, {self.cpu})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
     def __exit__(self, *_):
+        if self.process is None:
+            return
         for stop in (self.process.terminate, self.process.kill):
             if self.process.poll() is not None:
                 break

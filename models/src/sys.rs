@@ -3,19 +3,22 @@
 //! The ring, its buffers and its outbox live until the process ends, so nothing that the kernel was lent is ever freed under
 //! it. Owned sends in flight are kept in a slab here and come back with their completion.
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::os::fd::AsRawFd;
 
 use io_uring::squeue::Flags;
-use io_uring::types::{BufRingEntry, Fd, Fixed};
+use io_uring::types::{Fd, Fixed};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
-const PAGE_BYTES: usize = 4096;
-const BUFFER_GROUP: u16 = 0;
+pub(crate) use calls::{raise_open_files, set_backlog, set_option, stop_signals};
+use memory::BUFFER_GROUP;
+pub(crate) use memory::{Buffers, Filled, Outbox};
+
+mod calls;
+mod memory;
+
 /// Completions copied out of the ring at a time.
 const REAP_ENTRIES: usize = 64;
 /// IORING_RECVSEND_POLL_FIRST: do not try before the socket is readable.
@@ -51,12 +54,6 @@ pub(crate) enum Memory {
     Filled(Filled),
     /// The bytes of an owned send.
     Returned(Vec<u8>),
-}
-
-/// A receive buffer that the kernel has filled: ours until `Buffers::give_back`. Not `Clone`: one per completion.
-pub(crate) struct Filled {
-    id: u16,
-    len: u32,
 }
 
 /// One ring with its provided buffers and its outbox, for one thread, until the process ends.
@@ -243,7 +240,7 @@ fn completion(entry: &cqueue::Entry, owned: &mut [Option<OwnedSend>], free: &mut
             None => Memory::None,
         }
     } else if let Some(id) = cqueue::buffer_select(flags) {
-        Memory::Filled(Filled { id, len: result.max(0) as u32 })
+        Memory::Filled(Filled::new(id, result.max(0) as u32))
     } else {
         Memory::None
     };
@@ -268,176 +265,5 @@ fn build(plan: &Plan) -> io::Result<IoUring> {
             plain.build(plan.submissions)
         }
         other => other,
-    }
-}
-
-/// The provided-buffer ring: the kernel takes a buffer per receive, `give_back` returns it.
-pub(crate) struct Buffers {
-    entries: *mut BufRingEntry,
-    memory: *mut u8,
-    buffer_bytes: usize,
-    mask: u16,
-    tail: u16,
-}
-
-impl Buffers {
-    fn register(submitter: &Submitter<'_>, plan: &Plan) -> io::Result<Buffers> {
-        let count = plan.receive_buffers;
-        let entries = pages(usize::from(count) * size_of::<BufRingEntry>()).cast::<BufRingEntry>();
-        // SAFETY: `count` entries of zeroed, page-aligned memory that is never freed.
-        unsafe { submitter.register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0) }?;
-        let buffer_bytes = plan.receive_buffer_bytes as usize;
-        let memory = pages(usize::from(count) * buffer_bytes);
-        let mut buffers = Buffers { entries, memory, buffer_bytes, mask: count - 1, tail: 0 };
-        for id in 0..count {
-            buffers.give_back(Filled { id, len: 0 });
-        }
-        buffers.publish();
-        Ok(buffers)
-    }
-
-    /// What was received.
-    pub(crate) fn bytes(&self, filled: &Filled) -> &[u8] {
-        let offset = usize::from(filled.id & self.mask) * self.buffer_bytes;
-        let len = (filled.len as usize).min(self.buffer_bytes);
-        // SAFETY: the offset is inside the block (ids are at most `mask`), and the kernel does not write to a buffer between
-        // its completion, which made the one `Filled`, and `give_back`, which consumes it.
-        unsafe { std::slice::from_raw_parts(self.memory.add(offset), len) }
-    }
-
-    /// Returns a buffer to the kernel with the next `publish`.
-    pub(crate) fn give_back(&mut self, filled: Filled) {
-        let id = filled.id & self.mask;
-        let offset = usize::from(id) * self.buffer_bytes;
-        // SAFETY: the index is masked to the number of entries.
-        let entry = unsafe { self.entries.add(usize::from(self.tail & self.mask)) };
-        // SAFETY: entries at and beyond the tail are ours until the tail is published; the memory was zeroed at first.
-        let entry = unsafe { &mut *entry };
-        entry.set_addr(self.memory as u64 + offset as u64);
-        entry.set_len(self.buffer_bytes as u32);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    fn publish(&mut self) {
-        // SAFETY: `entries` is the base of a registered ring, as `tail` wants it.
-        let tail = unsafe { BufRingEntry::tail(self.entries) }.cast_mut();
-        // SAFETY: aligned, alive, and only accessed atomically from here on; the kernel reads it with acquire.
-        let tail = unsafe { AtomicU16::from_ptr(tail) };
-        tail.store(self.tail, Ordering::Release);
-    }
-}
-
-/// Where replies are written for `send_from_outbox`: two halves, one being written while failed sends of the turn before may
-/// still be read from the other. Both stay in the cache, since each turn starts at the beginning.
-pub(crate) struct Outbox {
-    halves: [&'static mut [u8]; 2],
-    used: usize,
-}
-
-impl Outbox {
-    fn new(bytes: usize) -> Outbox {
-        Outbox { halves: [(); 2].map(|()| Vec::leak(vec![0; bytes])), used: 0 }
-    }
-
-    /// How many bytes were appended in this turn: where the next reply starts.
-    pub(crate) fn used(&self) -> usize {
-        self.used
-    }
-
-    /// How many bytes this turn can still append.
-    pub(crate) fn room(&self) -> usize {
-        self.halves[0].len() - self.used
-    }
-
-    /// Appends as much as there is room for.
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
-        let len = bytes.len().min(self.room());
-        self.halves[0][self.used..][..len].copy_from_slice(&bytes[..len]);
-        self.used += len;
-    }
-
-    /// Takes back what was appended after `used`.
-    pub(crate) fn truncate(&mut self, used: usize) {
-        self.used = self.used.min(used);
-    }
-
-    /// A range that was written in this turn.
-    pub(crate) fn writing(&self, range: &Range<usize>) -> &[u8] {
-        self.halves[0].get(range.clone()).unwrap_or(&[])
-    }
-
-    /// A range that was written in the turn before.
-    pub(crate) fn written(&self, range: &Range<usize>) -> &[u8] {
-        self.halves[1].get(range.clone()).unwrap_or(&[])
-    }
-
-    fn turn_over(&mut self) {
-        self.halves.swap(0, 1);
-        self.used = 0;
-    }
-}
-
-/// Zeroed, page-aligned memory that lives until the process ends.
-fn pages(bytes: usize) -> *mut u8 {
-    let Ok(layout) = Layout::from_size_align(bytes.max(1), PAGE_BYTES) else { handle_alloc_error(Layout::new::<u8>()) };
-    // SAFETY: the size is not zero.
-    let memory = unsafe { alloc_zeroed(layout) };
-    if memory.is_null() { handle_alloc_error(layout) } else { memory }
-}
-
-/// SIGINT and SIGTERM as a readable descriptor instead of an interruption.
-pub(crate) fn stop_signals() -> io::Result<OwnedFd> {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set that it is given.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: initialised by the call above.
-    let mut set = unsafe { set.assume_init() };
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: an initialised set and a valid signal number.
-        unsafe { libc::sigaddset(&mut set, signal) };
-    }
-    // SAFETY: a valid set; the old mask is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
-    // SAFETY: -1 asks for a new descriptor.
-    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just opened, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Raises the limit of open files to what is allowed, and says what it is.
-pub(crate) fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes into the struct that it is given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: reads the struct that it is given.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
-}
-
-/// Sets an integer socket option.
-pub(crate) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    let (value, len) = (&raw const value, size_of::<i32>() as libc::socklen_t);
-    // SAFETY: `value` points at `len` bytes that live until the call returns.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.cast(), len) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Listens again with a longer backlog than std's 128 (a second `listen` on a listening socket only changes the backlog).
-pub(crate) fn set_backlog(listener: &impl AsRawFd, backlog: i32) -> io::Result<()> {
-    // SAFETY: takes two integers.
-    match unsafe { libc::listen(listener.as_raw_fd(), backlog) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
