@@ -1,6 +1,8 @@
 //! How a body is delimited: the decision (RFC 9112 section 6.3), what is left of it, and the chunks that we write.
 
-use super::chunked::{Chunks, Decoded};
+pub use super::chunked::Decoded;
+
+use super::chunked::Chunks;
 use super::limits::Limits;
 use super::refusal::Fault;
 use super::request::{Framing, Version};
@@ -80,6 +82,35 @@ fn take_some(left: &mut u64, unread: &[u8]) -> Decoded {
         (0, 0) => Decoded::End { consumed: 0 },
         (0, _) => Decoded::NeedBytes { consumed: 0 },
         _ => Decoded::Data { skip: 0, len },
+    }
+}
+
+/// A chunked body that did not come from a client: the output of a script that writes complete responses.
+#[derive(Clone, Copy, Debug)]
+pub struct Dechunk(Chunks);
+
+/// It is not in the chunked coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotChunked;
+
+impl Dechunk {
+    /// At the start of a body.
+    pub const fn new() -> Dechunk {
+        Dechunk(Chunks::new())
+    }
+
+    /// The next step through `unread`.
+    ///
+    /// # Errors
+    /// [`NotChunked`], and for ever.
+    pub fn decode(&mut self, limits: &Limits, unread: &[u8]) -> Result<Decoded, NotChunked> {
+        self.0.decode(limits, unread).map_err(|_fault| NotChunked)
+    }
+}
+
+impl Default for Dechunk {
+    fn default() -> Dechunk {
+        Dechunk::new()
     }
 }
 

@@ -49,13 +49,24 @@ pub(super) struct Chunks {
 
 /// One step through a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub enum Decoded {
     /// Payload at `unread[skip..skip + len]`; consume both.
-    Data { skip: usize, len: usize },
+    Data {
+        /// Framing before the payload.
+        skip: usize,
+        /// The payload's length.
+        len: usize,
+    },
     /// Consume this much, and come back with more.
-    NeedBytes { consumed: usize },
+    NeedBytes {
+        /// Framing that was read.
+        consumed: usize,
+    },
     /// Consume this much: the body is over.
-    End { consumed: usize },
+    End {
+        /// Framing that was read.
+        consumed: usize,
+    },
 }
 
 impl Chunks {

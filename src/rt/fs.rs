@@ -69,6 +69,32 @@ impl File {
         File::open_with(path.as_ref(), flags, Mode::from_raw_mode(0o666)).await
     }
 
+    /// A file without a name in a folder; it is gone when it is closed. Blocking, but nothing is looked up.
+    ///
+    /// # Errors
+    /// EACCES, ENOSPC, EOPNOTSUPP: open(2) with O_TMPFILE.
+    pub fn temporary(folder: &Path) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(File { fd: rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)? })
+    }
+
+    /// A file in memory; `name` is what /proc shows.
+    ///
+    /// # Errors
+    /// EMFILE, ENOMEM: memfd_create(2).
+    pub fn in_memory(name: &str) -> io::Result<File> {
+        Ok(File { fd: rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)? })
+    }
+
+    /// Sets the descriptor to the start of the file, for whoever gets it next.
+    ///
+    /// # Errors
+    /// ESPIPE: lseek(2).
+    pub fn rewind(&self) -> io::Result<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        Ok(())
+    }
+
     async fn open_with(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
         let path = path.as_os_str().as_encoded_bytes();
         let request = OpenRequest::new(path, flags | OFlags::CLOEXEC, mode, ResolveFlags::empty())?;

@@ -12,7 +12,8 @@ use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
 use super::stats::add;
 use super::sys::buf_ring::RecvBuf;
 use super::sys::io_buf::{IoBuf, IoBufMut};
-use super::sys::socket::{self, Share};
+use super::sys::socket;
+pub use super::sys::socket::{Share, listen_tcp, listen_unix};
 use super::sys::sqe::{Fd, Sqe};
 use super::{Bug, planted, try_with_core, with_core};
 
@@ -224,6 +225,11 @@ impl TcpStream {
         }
     }
 
+    /// Whether [`recv`](Self::recv) has seen the end of input.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
     /// Lets the kernel's socket buffer fill instead of ours. The next [`recv`](Self::recv) goes on.
     pub fn pause_recv(&self) {
         if let Some(multi) = self.recv.borrow().as_ref().filter(|multi| multi.is_armed()) {
@@ -319,6 +325,16 @@ impl TcpStream {
         self.poll_events(libc::POLLOUT as u32).await.map(drop)
     }
 
+    /// Waits until the peer has ended its side or is gone: without reading, so that what it has sent stays where it is.
+    ///
+    /// # Errors
+    /// poll(2).
+    pub async fn hangup(&self) -> io::Result<Hangup> {
+        let events = self.poll_events(libc::POLLRDHUP as u32).await? as i32;
+        let gone = i32::from(libc::POLLERR | libc::POLLHUP);
+        Ok(if events & gone == 0 { Hangup::Finished } else { Hangup::Gone })
+    }
+
     /// Waits until the peer is gone for good: a reset or a broken connection, not a mere end of its input.
     ///
     /// # Errors
@@ -346,6 +362,15 @@ impl TcpStream {
         let (count, room) = filled(outcome, room);
         count?;
         socket::from_sockaddr_bytes(&room).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Our own address on this connection: which of several was connected to.
+    ///
+    /// # Errors
+    /// `Unsupported` for a Unix socket; EMFILE.
+    pub async fn local_addr(&self) -> io::Result<SocketAddr> {
+        // There is no GETSOCKNAME on a direct descriptor (6.18).
+        socket::local_addr(self.install().await?.as_fd())
     }
 
     /// A process-wide, non-blocking descriptor of the same socket, for calls that have no place on the ring
@@ -386,6 +411,15 @@ impl Drop for TcpStream {
     }
 }
 
+/// What [`TcpStream::hangup`] has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The peer will send no more, and may still read: a half-close is legal.
+    Finished,
+    /// The connection is reset, or closed in both directions.
+    Gone,
+}
+
 /// The reading direction of a [`TcpStream`].
 pub struct ReadHalf<'s>(&'s TcpStream);
 
@@ -418,6 +452,19 @@ impl WriteHalf<'_> {
     pub async fn shutdown(&mut self, how: Shutdown) -> io::Result<()> {
         self.0.shutdown(how).await
     }
+}
+
+/// Where a TCP socket listens.
+///
+/// # Errors
+/// `Unsupported` for a Unix socket.
+pub fn listening_on(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    socket::local_addr(socket.as_fd())
+}
+
+/// Raises the soft RLIMIT_NOFILE to the hard one, and returns it: a server needs a descriptor for each connection.
+pub fn raise_descriptor_limit() -> u64 {
+    socket::raise_nofile()
 }
 
 /// Whether this core's descriptor table is so full that accepting has slowed down or stopped: time to close what is idle.

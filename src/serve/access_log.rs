@@ -5,8 +5,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::http::request::{Known, Method, Request, Version};
+use crate::http::status::Status;
 use crate::rt::fs::File;
-use crate::site::log_line::{Record, log_line};
+use crate::site::log_line::{Record, RequestLine, log_line};
+
+use super::link::Link;
+use super::worker::Worker;
 
 /// Lines that wait for a slow log; beyond, lines are dropped and counted rather than held against the clients.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -78,4 +83,93 @@ async fn write_lines(shared: Rc<Shared>) {
             tracing::warn!(lines = dropped, "the access log is too slow: lines were dropped");
         }
     }
+}
+
+/// Finds out who the client is. Asked once a connection, and only when somebody writes it down.
+pub(super) async fn ask_peer(link: &mut Link) {
+    if let Ok(addr) = link.transport.stream().peer_addr().await {
+        link.peer = Some(addr.ip().to_string().into());
+    }
+}
+
+/// A request that was answered at once.
+pub(super) fn answered(
+    log: &AccessLog,
+    worker: &Worker,
+    request: &Request<'_>,
+    peer: Option<&str>,
+    status: Status,
+    body_bytes: u64,
+) {
+    log.push(&Record {
+        remote: peer.unwrap_or("-"),
+        date: &worker.date(),
+        request: Some(RequestLine { method: request.method, target: request.target, version: request.version }),
+        status,
+        body_bytes,
+        referer: request.fields.get(Known::Referer),
+        user_agent: request.fields.get(Known::UserAgent),
+        duration_us: 0,
+    });
+}
+
+/// Something that was not a request.
+pub(super) fn refused(worker: &Worker, peer: Option<&str>, status: Status) {
+    let Some(log) = &worker.log else { return };
+    let remote = peer.unwrap_or("-");
+    let date = &worker.date();
+    log.push(&Record {
+        remote,
+        date,
+        request: None,
+        status,
+        body_bytes: 0,
+        referer: None,
+        user_agent: None,
+        duration_us: 0,
+    });
+}
+
+/// What the log will need of a request whose reply takes longer than the request's bytes stay.
+pub(super) struct Pending {
+    since_ms: u64,
+    method: Method,
+    version: Version,
+    target: Box<[u8]>,
+    referer: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
+}
+
+impl Pending {
+    pub(super) fn new(request: &Request<'_>, now_ms: u64) -> Pending {
+        Pending {
+            since_ms: now_ms,
+            method: request.method,
+            version: request.version,
+            target: request.target.into(),
+            referer: request.fields.get(Known::Referer).map(Into::into),
+            user_agent: request.fields.get(Known::UserAgent).map(Into::into),
+        }
+    }
+}
+
+/// A request whose reply is over.
+pub(super) fn finished(
+    log: &AccessLog,
+    worker: &Worker,
+    pending: &Pending,
+    remote: &str,
+    status: Status,
+    body_bytes: u64,
+) {
+    log.push(&Record {
+        remote: if remote.is_empty() { "-" } else { remote },
+        date: &worker.date(),
+        request: Some(RequestLine { method: pending.method, target: &pending.target, version: pending.version }),
+        status,
+        body_bytes,
+        referer: pending.referer.as_deref(),
+        user_agent: pending.user_agent.as_deref(),
+        duration_us: (worker.now_ms() - pending.since_ms) * 1000,
+    });
 }

@@ -1,3 +1,225 @@
-//! The glue: moves the bytes that `site` decided on.
+//! The glue: moves the bytes that `site` decided on. One worker a core, and nothing shared between them but the word to
+//! stop and the places for scripts.
+//!
+//! ```no_run
+//! use ucaffeine::serve::{Server, options::{Options, SiteConfig}};
+//! # fn main() -> Result<(), ucaffeine::serve::StartError> {
+//! let options = Options { sites: vec![SiteConfig::files_only("/srv/www".into())], ..Options::default() };
+//! let server = Server::start(options)?;
+//! println!("{:?}", server.listening());
+//! server.drain();
+//! server.join();
+//! # Ok(()) }
+//! ```
 
+mod access_log;
+mod answer;
+mod cgi;
+mod conn;
+mod file_cache;
+mod holder;
+mod input;
+mod link;
+mod metrics;
 pub mod options;
+mod registry;
+mod start;
+mod stop;
+mod transfer;
+mod worker;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::rt::cpu::CpuPlan;
+use crate::rt::{self, Unavailable};
+
+use cgi::Admission;
+use options::{Engine, Listen, Options};
+use stop::{Stage, StopSignal};
+
+pub use metrics::CoreStats;
+
+/// A running server. Dropped: it is cut, and waited for.
+pub struct Server {
+    listening: Vec<Listen>,
+    plan: CpuPlan,
+    stop: StopSignal,
+    cores: Vec<Core>,
+}
+
+struct Core {
+    thread: Option<JoinHandle<()>>,
+    remote: rt::Remote,
+}
+
+/// What all cores are given.
+struct Shared {
+    options: Arc<Options>,
+    admission: Arc<Admission>,
+    stop: StopSignal,
+    /// CPUs that scripts may run on.
+    cpus: Vec<usize>,
+    nofile: u64,
+}
+
+/// Why a server does not start. Displayed, it is one line with the cause.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind {
+        /// The address.
+        listen: Listen,
+        /// What the kernel said.
+        error: io::Error,
+        /// Who has it, when that can be known.
+        holder: Option<String>,
+    },
+    /// The engine that was asked for is not to be had.
+    Engine(String),
+    /// io_uring is not to be had, and why.
+    Uring(Unavailable),
+    /// A folder or program of a site is not as it was when it was configured.
+    Site {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    Log {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A thread cannot be started.
+    Thread(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Bind { listen, error, holder } => {
+                write!(f, "cannot listen on {listen}: {error}")?;
+                match (holder, error.kind()) {
+                    (Some(holder), _) => write!(f, "; {holder} has it"),
+                    (None, io::ErrorKind::PermissionDenied) => {
+                        write!(f, "; ports below 1024 need CAP_NET_BIND_SERVICE")
+                    }
+                    (None, io::ErrorKind::AddrInUse) => write!(f, "; another process has it"),
+                    (None, io::ErrorKind::AddrNotAvailable) => write!(f, "; no interface has this address"),
+                    (None, _) => Ok(()),
+                }
+            }
+            StartError::Engine(why) => f.write_str(why),
+            StartError::Uring(why) => write!(
+                f,
+                "{why}; there is no other engine yet (epoll is not built into this version)"
+            ),
+            StartError::Site { path, error } => write!(f, "cannot open {}: {error}", path.display()),
+            StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
+            StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Server {
+    /// Binds, starts the cores, and returns when all of them serve.
+    ///
+    /// # Errors
+    /// [`StartError`]. Nothing is left behind then.
+    pub fn start(options: Options) -> Result<Server, StartError> {
+        if options.engine == Engine::Epoll {
+            let why = "the epoll engine is not built into this version: use --engine uring (or auto)".to_owned();
+            return Err(StartError::Engine(why));
+        }
+        start::start(options)
+    }
+
+    /// Where it listens; a port that was left to the kernel is filled in.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    /// Which CPUs its cores run on, and why.
+    pub fn plan(&self) -> &CpuPlan {
+        &self.plan
+    }
+
+    /// Stops accepting, and lets what is in flight finish until the drain deadline. Returns at once.
+    pub fn drain(&self) {
+        self.stop.raise(Stage::Draining);
+    }
+
+    /// Ends what is still in flight. Returns at once.
+    pub fn cut(&self) {
+        self.stop.raise(Stage::Cutting);
+    }
+
+    /// A handle that can be told to drain or cut from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.clone())
+    }
+
+    /// Waits until every core has stopped.
+    pub fn join(mut self) {
+        self.join_all();
+    }
+
+    /// What each core has counted.
+    pub fn stats(&self) -> Vec<CoreStats> {
+        self.cores
+            .iter()
+            .filter_map(|core| {
+                let (sender, receiver) = std::sync::mpsc::channel();
+                core.remote.run(move || drop(sender.send(start::core_stats())));
+                receiver.recv().ok().flatten()
+            })
+            .collect()
+    }
+
+    fn join_all(&mut self) {
+        for core in &mut self.cores {
+            if let Some(thread) = core.thread.take() {
+                // An error is a panic of the thread, already reported by the panic hook.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.cut_and_drain();
+        self.join_all();
+    }
+}
+
+impl Server {
+    fn cut_and_drain(&self) {
+        self.drain();
+        self.cut();
+    }
+}
+
+/// Tells a server to stop.
+#[derive(Clone)]
+pub struct Stopper(StopSignal);
+
+impl Stopper {
+    /// As [`Server::drain`].
+    pub fn drain(&self) {
+        self.0.raise(Stage::Draining);
+    }
+
+    /// As [`Server::cut`].
+    pub fn cut(&self) {
+        self.0.raise(Stage::Cutting);
+    }
+}

@@ -1,14 +1,18 @@
 //! Sends what was decided. Short writes loop here and nowhere else, and every wait has the reply's deadline, which moves
 //! with each byte that the client takes.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::http::conn::Conn;
 use crate::http::range::Span;
 use crate::rt::fs::File;
-use crate::rt::{Bug, planted, time};
+use crate::rt::net::TcpStream;
+use crate::rt::time::{self, Sleep};
+use crate::rt::{Bug, planted};
 
 use super::link::{Link, by};
 use super::worker::Worker;
@@ -42,7 +46,7 @@ pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes
         let sent = link.transport.stream().write_two(head, body, start);
         let (count, back, rest) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
         (head, body) = (back, rest);
-        start += progress(link, worker, count)?;
+        start += progress(&mut link.conn, worker, count)?;
     }
     worker.recycle(head);
     Ok(())
@@ -83,7 +87,7 @@ async fn sendfile(
             // The file has shrunk: the promised length cannot be kept.
             Ok(0) => return Err(Cut),
             Ok(count) => {
-                at += progress(link, worker, Ok(count))? as u64;
+                at += progress(&mut link.conn, worker, Ok(count))? as u64;
                 crate::rt::yield_now().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -125,15 +129,25 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
 
 /// Sends `link.out` and hands the buffer back.
 async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
-    let mut buffer = std::mem::take(&mut link.out);
+    let Link { transport, conn, timer, out, .. } = link;
+    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out)).await
+}
+
+/// Sends a buffer and hands it back, while somebody else may be reading from the same connection.
+pub(super) async fn send_all(
+    stream: &TcpStream,
+    conn: &RefCell<&mut Conn>,
+    timer: &mut Sleep,
+    worker: &Worker,
+    mut buffer: Vec<u8>,
+) -> Result<Vec<u8>, Cut> {
     let mut start = 0;
-    link.conn.sending(worker.now_ms());
+    conn.borrow_mut().sending(worker.now_ms());
     while start < buffer.len() {
-        let until = link.conn.reply_until(&worker.limits);
-        let sent = link.transport.stream().write_from(buffer, start);
-        let (count, back) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
+        let until = conn.borrow().reply_until(&worker.limits);
+        let (count, back) = by(timer, until, stream.write_from(buffer, start)).await.map_err(|_late| Cut)?;
         buffer = back;
-        start += progress(link, worker, count)?;
+        start += progress(&mut conn.borrow_mut(), worker, count)?;
         if planted(Bug::ShortSendIgnored) {
             break;
         }
@@ -142,11 +156,11 @@ async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
 }
 
 /// Notes what was sent.
-fn progress(link: &mut Link, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
+fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
     match count {
         Ok(0) | Err(_) => Err(Cut),
         Ok(count) => {
-            link.conn.sent(worker.now_ms(), count as u64);
+            conn.sent(worker.now_ms(), count as u64);
             Ok(count)
         }
     }

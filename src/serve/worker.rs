@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::http::date;
 use crate::http::limits::Limits;
 use crate::rt;
-use crate::rt::net::TcpListener;
+use crate::rt::net::{TcpListener, TcpStream};
 use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
 use crate::site::Site;
@@ -21,9 +21,12 @@ use super::file_cache::FileCache;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::registry::Registry;
+use super::stop::{Stage, StopSignal};
 
 /// Send buffers kept for the next reply; more than one turn sends at once is never kept.
 const SPARE_BUFFERS_MAX: usize = 64;
+/// At a stop, how long the backlog is given to show what it holds.
+const BACKLOG_MS_MAX: u64 = 20;
 /// A send buffer that grew beyond this is not kept.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -40,6 +43,7 @@ pub(super) struct Worker {
     pub(super) log: Option<AccessLog>,
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
+    pub(super) stop: StopSignal,
     /// Room for the path of the request that is being routed.
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
@@ -75,6 +79,7 @@ impl Worker {
             log,
             metrics: Metrics::default(),
             registry: Registry::default(),
+            stop: shared.stop.clone(),
             path: RefCell::default(),
             draining: Cell::new(false),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
@@ -124,15 +129,17 @@ impl Worker {
         }
     }
 
-    /// Accepts on one listener until told to stop, one task per connection.
-    async fn accept(self: Rc<Self>, listener: TcpListener) {
+    fn welcome(self: &Rc<Self>, stream: TcpStream) {
+        self.metrics.connections.add(1);
+        self.registry.make_room();
+        rt::spawn_detached(conn::run(stream, Rc::clone(self)));
+    }
+
+    /// Accepts on one listener, one task per connection.
+    async fn accept(self: Rc<Self>, listener: &TcpListener) {
         loop {
             match listener.accept().await {
-                Ok(stream) => {
-                    self.metrics.connections.add(1);
-                    self.registry.make_room();
-                    rt::spawn_detached(conn::run(stream, Rc::clone(&self)));
-                }
+                Ok(stream) => self.welcome(stream),
                 Err(error) => {
                     tracing::error!(%error, "accept failed; trying again in a second");
                     rt::time::sleep(Duration::from_secs(1)).await;
@@ -143,33 +150,46 @@ impl Worker {
 }
 
 /// The life of a core: serve until the word comes, then let what is in flight finish, until the deadline.
-pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>, stop: super::StopSignal) {
+pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
+    let stop = worker.stop.clone();
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|fd| {
-            let (worker, stop) = (Rc::clone(&worker), stop.clone());
-            rt::spawn(async move { rt::select2(worker.accept(TcpListener::from_fd(fd)), stop.drain()).await })
-        })
+        .map(|fd| rt::spawn(accept_until_drain(Rc::clone(&worker), TcpListener::from_fd(fd))))
         .collect();
-    stop.drain().await;
     // The listeners close first: what the kernel has already handed over is served, nobody else gets in.
     for accept in accepting {
         let _ = accept.await;
     }
     worker.draining.set(true);
     worker.registry.wake_all();
-    let drained = async {
-        while worker.registry.len() > 0 || worker.admission_guards() > 0 {
-            worker.registry.left().await;
-        }
-    };
     let deadline = rt::time::sleep(Duration::from_millis(worker.options.drain_ms_max));
-    let _ = rt::select2(drained, rt::select2(deadline, stop.cut())).await;
+    rt::select2(all_left(&worker), rt::select2(deadline, stop.reached(Stage::Cutting))).await;
+    // What is left is cut: scripts get a TERM, and as long as they always have before the KILL.
+    stop.raise(Stage::Cutting);
+    let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
+    let _ = rt::time::timeout(patience, scripts_ended(&worker)).await;
 }
 
-impl Worker {
-    /// Scripts of this core that are still running after their reply.
-    fn admission_guards(&self) -> usize {
-        self.metrics.scripts_running.get() as usize
+async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener) {
+    let stop = worker.stop.clone();
+    rt::select2(worker.clone().accept(&listener), stop.reached(Stage::Draining)).await;
+    // What is in the backlog has been promised an answer: taken until nothing comes in one turn.
+    listener.pause();
+    while let rt::Either::First(Ok(stream)) =
+        rt::select2(listener.accept(), rt::time::sleep(Duration::from_millis(BACKLOG_MS_MAX))).await
+    {
+        worker.welcome(stream);
+    }
+}
+
+async fn all_left(worker: &Worker) {
+    while worker.registry.len() > 0 || worker.metrics.scripts_running.get() > 0 {
+        worker.registry.left().await;
+    }
+}
+
+async fn scripts_ended(worker: &Worker) {
+    while worker.metrics.scripts_running.get() > 0 {
+        worker.registry.left().await;
     }
 }

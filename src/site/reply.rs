@@ -119,6 +119,11 @@ impl<'f> Reply<'f> {
         Reply(Kind::Moved(location))
     }
 
+    /// Whether it is a plain 200 with the whole file, whose head can be prebuilt ([`whole_file_head`]).
+    pub fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole(_))
+    }
+
     /// The status.
     pub fn status(&self) -> Status {
         match &self.0 {

@@ -9,15 +9,19 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// Whether a listener is the first on its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Share {
+pub enum Share {
     /// SO_REUSEPORT only after `listen`: a second process that probes the port gets EADDRINUSE, never a share.
     First,
     /// SO_REUSEPORT before `bind`: another core of the same server.
     Another,
 }
 
-/// A listening TCP socket, non-blocking, close-on-exec, TCP_NODELAY (which accepted sockets inherit).
-pub(crate) fn listen_tcp(addr: SocketAddr, backlog: i32, share: Share) -> io::Result<OwnedFd> {
+/// A listening TCP socket, non-blocking, close-on-exec, TCP_NODELAY (which accepted sockets inherit). Blocking calls, but
+/// none that waits.
+///
+/// # Errors
+/// EADDRINUSE, EADDRNOTAVAIL, EACCES: bind(2), listen(2).
+pub fn listen_tcp(addr: SocketAddr, backlog: i32, share: Share) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -39,7 +43,10 @@ pub(crate) fn listen_tcp(addr: SocketAddr, backlog: i32, share: Share) -> io::Re
 }
 
 /// A listening Unix socket. A stale file (nobody listens) is replaced; a live one is EADDRINUSE.
-pub(crate) fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// EADDRINUSE, ENOENT, EACCES, ENAMETOOLONG: bind(2).
+pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let address = net::SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

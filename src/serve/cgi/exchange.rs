@@ -1,0 +1,277 @@
+//! A running script: its three pipes, its exit, its client and its deadlines, all watched at once in one task, so that no
+//! order of reads and writes in a script can deadlock.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::task::Poll;
+
+use crate::http::Millis;
+use crate::http::conn::Conn;
+use crate::http::status::Status;
+use crate::rt::net::{Hangup, TcpStream};
+use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, SpawnError, Stdio};
+use crate::rt::time::{Instant, sleep_until};
+use crate::rt::{Either, select2};
+
+use super::super::link::Link;
+use super::super::options::CgiOptions;
+use super::super::stop::Stage;
+use super::super::transfer::Cut;
+use super::super::worker::Worker;
+use super::body::{self, FeedEnd, Stdin};
+use super::output::{self, Forwarded};
+use super::reap::{Leave, Ward};
+use super::{Call, Outcome};
+
+/// Our ends of a script's pipes.
+pub(super) struct Pipes {
+    stdin: Option<PipeWriter>,
+    stdout: PipeReader,
+    stderr: PipeReader,
+}
+
+/// Why a script could not be started, in one line for the operator.
+pub(super) enum StartError {
+    Pipes(io::Error),
+    Spawn(SpawnError),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Pipes(error) => write!(f, "no pipe for a script: {error} (RLIMIT_NOFILE?)"),
+            StartError::Spawn(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Starts the script on the spawner's thread.
+pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Result<(Pipes, Child), StartError> {
+    let mut command = std::mem::replace(&mut call.command, Command::new(""));
+    let mut make_pipes = || {
+        let (stdout, stdout_end) = process::stdout_pipe()?;
+        let (stderr, stderr_end) = process::stdout_pipe()?;
+        let (stdin, stdin_end) = match stdin {
+            Stdin::Null => (None, Stdio::Null),
+            Stdin::File(file) => (None, Stdio::Fd(file.into())),
+            Stdin::Pipe => process::stdin_pipe().map(|(writer, end)| (Some(writer), Stdio::Fd(end)))?,
+        };
+        command.stdin(stdin_end).stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
+        Ok(Pipes { stdin, stdout, stderr })
+    };
+    let pipes = make_pipes().map_err(StartError::Pipes)?;
+    let child = worker.spawner.spawn(command).await.map_err(StartError::Spawn)?;
+    Ok((pipes, child))
+}
+
+/// What the parts of an exchange tell each other. All of them run in one task.
+pub(super) struct Shared<'c> {
+    pub(super) conn: RefCell<&'c mut Conn>,
+    started_ms: Millis,
+    /// The script has written something.
+    pub(super) first_byte: Cell<bool>,
+    /// The reply's head is on its way: it is too late for another status.
+    pub(super) head_sent: Cell<bool>,
+    /// The reply waits for the client: time passes on the client's account.
+    pub(super) sending: Cell<bool>,
+    active_ms: Cell<Millis>,
+    /// When the client last took something.
+    accepted_ms: Cell<Millis>,
+    /// When the client ended its side.
+    finished_ms: Cell<Option<Millis>>,
+    exit: Cell<Option<(ExitStatus, Millis)>>,
+    /// The script is gone and somebody else holds its stdout: what was written is all.
+    pub(super) stdout_held: Cell<bool>,
+}
+
+impl Shared<'_> {
+    /// The script has read or written.
+    pub(super) fn active(&self, now_ms: Millis) {
+        self.active_ms.set(now_ms);
+    }
+
+    /// The client has taken a part of the reply.
+    pub(super) fn accepted(&self, now_ms: Millis) {
+        self.accepted_ms.set(now_ms);
+        self.active(now_ms);
+    }
+
+    pub(super) fn exit(&self) -> Option<ExitStatus> {
+        self.exit.get().map(|(status, _)| status)
+    }
+}
+
+/// Why an exchange ends before the script's output does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    FirstByteLate,
+    IdleTooLong,
+    RanTooLong,
+    ClientGone,
+    ServerStops,
+}
+
+/// From the start of a script to the end of its reply.
+pub(super) async fn run(
+    link: &mut Link,
+    worker: &Worker,
+    call: &Call,
+    pipes: Pipes,
+    ward: Ward,
+) -> Result<Outcome, Cut> {
+    let Link { transport, conn, input, out, timer, .. } = link;
+    let Pipes { stdin, stdout, stderr } = pipes;
+    let now_ms = worker.now_ms();
+    let shared = Shared {
+        conn: RefCell::new(conn),
+        started_ms: now_ms,
+        first_byte: Cell::new(false),
+        head_sent: Cell::new(false),
+        sending: Cell::new(false),
+        active_ms: Cell::new(now_ms),
+        accepted_ms: Cell::new(now_ms),
+        finished_ms: Cell::new(None),
+        exit: Cell::new(None),
+        stdout_held: Cell::new(false),
+    };
+    let stream = transport.stream();
+    // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
+    let supervised = supervise(&shared, worker, &ward, stream);
+    let fed = body::feed(&shared, worker, stream, input, stdin);
+    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
+    let logged = output::log_errors(&stderr, &call.script);
+    let ended = select2(select2(supervised, fed), select2(forwarded, logged)).await;
+    let status_if_unsent = |status| if shared.head_sent.get() { Err(Cut) } else { Ok(Outcome::Failed(status)) };
+    let (leave, outcome) = match ended {
+        Either::First(Either::First(verdict)) => (Leave::Kill, {
+            tracing::warn!(script = call.script, "{}", verdict.sentence());
+            match verdict {
+                Verdict::ClientGone => Err(Cut),
+                Verdict::ServerStops => status_if_unsent(Status::SERVICE_UNAVAILABLE),
+                _ => status_if_unsent(Status::GATEWAY_TIMEOUT),
+            }
+        }),
+        Either::First(Either::Second(FeedEnd::Refused(refusal))) => (Leave::Kill, status_if_unsent(refusal.status)),
+        Either::First(Either::Second(FeedEnd::Cut)) => (Leave::Kill, Err(Cut)),
+        Either::Second(Either::First(forwarded)) => match forwarded {
+            Forwarded::Whole { status, bytes } if shared.stdout_held.get() => {
+                (Leave::Kill, Ok(Outcome::Replied { status, bytes }))
+            }
+            Forwarded::Whole { status, bytes } => (Leave::Alone, Ok(Outcome::Replied { status, bytes })),
+            Forwarded::Redirect(path) => (Leave::Alone, Ok(Outcome::Redirect(path))),
+            Forwarded::NoReply(why) => {
+                tracing::error!(script = call.script, exit = describe(shared.exit()), "{why}: 502");
+                (Leave::Kill, Ok(Outcome::Failed(Status::BAD_GATEWAY)))
+            }
+            Forwarded::Broken(why) => {
+                tracing::error!(script = call.script, exit = describe(shared.exit()), "{why}: the reply is cut");
+                (Leave::Kill, Err(Cut))
+            }
+            Forwarded::ClientGone => (Leave::Kill, Err(Cut)),
+        },
+        Either::Second(Either::Second(never)) => match never {},
+    };
+    let exit = shared.exit();
+    drop(shared);
+    ward.dismiss(stderr, call.script.clone(), exit, leave);
+    if outcome.is_err() || matches!(leave, Leave::Kill) {
+        link.conn.close_after();
+    }
+    outcome
+}
+
+/// Watches the exit, the client and the clock. Ends only when the exchange must.
+async fn supervise(shared: &Shared<'_>, worker: &Worker, ward: &Ward, stream: &TcpStream) -> Verdict {
+    let mut exit = pin!(process::exited(ward.child()));
+    let mut hangup = pin!(stream.hangup());
+    let mut broken = pin!(stream.broken());
+    let mut stop = pin!(worker.stop.reached(Stage::Cutting));
+    let mut timer = sleep_until(Instant::now());
+    poll_fn(|context| {
+        loop {
+            let now_ms = worker.now_ms();
+            if shared.exit.get().is_none()
+                && let Poll::Ready(status) = exit.as_mut().poll(context)
+            {
+                // ECHILD: somebody else has reaped it; then all that is known is that it has ended.
+                shared.exit.set(Some((status.unwrap_or(ExitStatus::from_raw(0)), now_ms)));
+            }
+            if shared.finished_ms.get().is_none() {
+                match hangup.as_mut().poll(context) {
+                    Poll::Ready(Ok(Hangup::Finished)) => shared.finished_ms.set(Some(now_ms)),
+                    Poll::Ready(_) => return Poll::Ready(Verdict::ClientGone),
+                    Poll::Pending => {}
+                }
+            } else if broken.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Verdict::ClientGone);
+            }
+            if stop.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Verdict::ServerStops);
+            }
+            match shared.next_deadline(&worker.options.cgi, now_ms) {
+                Err(verdict) => return Poll::Ready(verdict),
+                Ok(until) => timer.reset(Instant::from_millis(until)),
+            }
+            if timer.poll_expired(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+impl Shared<'_> {
+    /// When to look again, or why it is over.
+    fn next_deadline(&self, options: &CgiOptions, now_ms: Millis) -> Result<Millis, Verdict> {
+        if let Some((_, exited_ms)) = self.exit.get()
+            && now_ms >= exited_ms + options.held_stdout_ms_max
+        {
+            self.stdout_held.set(true);
+        }
+        let held = self.exit.get().filter(|_| !self.stdout_held.get()).map(|(_, at)| at + options.held_stdout_ms_max);
+        let patient = !self.sending.get();
+        let idle = patient.then(|| self.active_ms.get() + options.idle_ms_max);
+        let first = (!self.first_byte.get()).then(|| self.started_ms + options.first_byte_ms_max);
+        let total = options.total_ms_max.map(|total| self.started_ms + total);
+        let left = self.finished_ms.get().filter(|_| patient);
+        let left = left.map(|at| at.max(self.accepted_ms.get()) + options.no_reader_ms_max);
+        let table = [
+            (first, Verdict::FirstByteLate),
+            (idle, Verdict::IdleTooLong),
+            (total, Verdict::RanTooLong),
+            (left, Verdict::ClientGone),
+        ];
+        for (at, verdict) in table {
+            if at.is_some_and(|at| now_ms >= at) {
+                return Err(verdict);
+            }
+        }
+        // At least once a second: a deadline that appears while we wait (an exit, an end of sending) is not missed.
+        let soonest = table.iter().filter_map(|(at, _)| *at).chain(held).min();
+        Ok(soonest.unwrap_or(Millis::MAX).clamp(now_ms + 1, now_ms + 1000))
+    }
+}
+
+impl Verdict {
+    fn sentence(self) -> &'static str {
+        match self {
+            Verdict::FirstByteLate => "a script wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)",
+            Verdict::IdleTooLong => "a script neither read nor wrote for too long: it is ended (cgi-idle-ms-max)",
+            Verdict::RanTooLong => "a script ran for too long: it is ended (cgi-total-ms-max)",
+            Verdict::ClientGone => "the client of a script has left: the script is ended",
+            Verdict::ServerStops => "the server stops: a script is ended",
+        }
+    }
+}
+
+/// How it ended, for the log.
+pub(super) fn describe(exit: Option<ExitStatus>) -> String {
+    match exit {
+        None => "running".to_owned(),
+        Some(status) => status.to_string(),
+    }
+}

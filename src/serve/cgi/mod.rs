@@ -1,0 +1,328 @@
+//! CGI: from a request to a running script and back.
+//!
+//! [`locate`] finds the script (facts), `site` says what it is told and what its output means, [`run`] moves the bytes:
+//! admission, the body to stdin, stdout to the client and stderr to the log, all at once, under the deadlines of
+//! DESIGN section 5; [`reap`] sees the child off.
+
+mod admission;
+mod body;
+mod exchange;
+mod output;
+mod reap;
+
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::http::conn::{Conn, Event};
+use crate::http::request::{FieldSlots, Framing, Method, Request, Version};
+use crate::http::status::Status;
+use crate::rt::fs::{Dir, Kind};
+use crate::rt::process::{Cause, Command, SpawnError};
+use crate::site::cgi_env::{Peer, Script, cgi_env};
+use crate::site::reply::{Body, HeadContext, Reply};
+use crate::site::route::CgiRoute;
+use crate::site::{MountKind, script};
+
+pub(super) use admission::Admission;
+
+use super::access_log::{self, Pending};
+use super::answer;
+use super::link::Link;
+use super::transfer::{self, Cut};
+use super::worker::Worker;
+
+/// Redirects to other paths of this server that one request may take (RFC 3875 section 6.2.2 sets no bound).
+const LOCAL_REDIRECTS_MAX: usize = 5;
+/// What a 503 tells the client to wait.
+const RETRY_AFTER_S: u32 = 5;
+
+/// Where the scripts of a mount are.
+pub(super) struct MountRoot {
+    /// The folder; `None` for a mount of one program.
+    pub(super) dir: Option<Dir>,
+    pub(super) target: PathBuf,
+}
+
+/// A request for a script that has to be found.
+pub(super) struct Wanted {
+    pub(super) site: usize,
+    pub(super) route: CgiRoute,
+    /// The path after the mount's prefix, decoded.
+    pub(super) rest: Box<[u8]>,
+}
+
+/// A script, or why there is none.
+pub(super) struct Located {
+    site: usize,
+    mount: usize,
+    pub(super) place: Result<Place, Status>,
+    addresses: Addresses,
+}
+
+pub(super) struct Place {
+    file: PathBuf,
+    name: Vec<u8>,
+    path_info: Vec<u8>,
+}
+
+/// Both ends of a connection; `None` on a Unix socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Addresses {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
+}
+
+/// A script that is to be run for a request, with everything that the request said.
+pub(super) struct Call {
+    command: Command,
+    /// For the log.
+    script: String,
+    is_nph: bool,
+    framing: Framing,
+    expects_continue: bool,
+    version: Version,
+    method: Method,
+    /// The head as it came, for a redirect to another path of this server.
+    fields: Vec<(String, Vec<u8>)>,
+    addresses: Addresses,
+    log: Option<Box<Pending>>,
+}
+
+/// Finds the script and the addresses that a request needs.
+pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
+    let stream = link.transport.stream();
+    let addresses = Addresses { remote: stream.peer_addr().await.ok(), local: stream.local_addr().await.ok() };
+    let place = find(worker, &wanted).await;
+    Box::new(Located { site: wanted.site, mount: wanted.route.mount, place, addresses })
+}
+
+async fn find(worker: &Worker, wanted: &Wanted) -> Result<Place, Status> {
+    let mount = &worker.sites[wanted.site].mounts[wanted.route.mount];
+    let root = &worker.mounts[wanted.site][wanted.route.mount];
+    let Some(dir) = root.dir.as_ref().filter(|_| wanted.route.kind == MountKind::Folder) else {
+        let name = mount.prefix.clone().into_bytes();
+        return Ok(Place { file: root.target.clone(), name, path_info: wanted.rest.to_vec() });
+    };
+    for candidate in script::candidates(&wanted.rest) {
+        let found = dir.find(candidate.file).await.map_err(|_error| Status::NOT_FOUND)?;
+        match found.metadata.kind {
+            Kind::Directory => continue,
+            Kind::Special => return Err(Status::NOT_FOUND),
+            Kind::File if found.metadata.mode & 0o111 == 0 => return Err(Status::FORBIDDEN),
+            Kind::File => {}
+        }
+        let mut name = Vec::new();
+        script::script_name(mount, &candidate, &mut name);
+        let file = root.target.join(std::ffi::OsStr::from_bytes(candidate.file));
+        return Ok(Place { file, name, path_info: candidate.path_info.to_vec() });
+    }
+    Err(Status::NOT_FOUND)
+}
+
+impl Call {
+    /// Takes from the request all that the script will be told: the request itself does not outlive this step.
+    pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
+        let place = located.place.as_ref().ok()?;
+        let site = &worker.sites[located.site];
+        let root = worker.files[located.site].root_path.as_os_str().as_bytes();
+        let mut path_translated = root.to_vec();
+        path_translated.extend_from_slice(&place.path_info);
+        let script = Script {
+            script_name: &place.name,
+            path_info: &place.path_info,
+            script_filename: place.file.as_os_str().as_bytes(),
+            document_root: root,
+            path_translated: &path_translated,
+        };
+        let remote = located.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
+        let local = located.addresses.local.map(|addr| addr.ip().to_string()).unwrap_or_default();
+        let peer = Peer {
+            remote_addr: &remote,
+            remote_port: located.addresses.remote.map(|addr| addr.port()),
+            server_addr: &local,
+            server_port: located.addresses.local.map_or(80, |addr| addr.port()),
+            server_name: if local.is_empty() { "localhost" } else { &local },
+            https: false,
+        };
+        let body_len = if let Framing::Length(length) = request.framing { Some(length) } else { None };
+        let mut command = Command::new(&place.file);
+        let mut emit = |name: &[u8], value: &[u8]| {
+            command.env(name, value);
+        };
+        cgi_env(site, &site.mounts[located.mount], request, &script, &peer, body_len, &mut emit);
+        if let Some(folder) = place.file.parent() {
+            command.directory(folder);
+        }
+        Some(Call {
+            command,
+            script: place.file.display().to_string(),
+            is_nph: script::is_nph(&place.name),
+            framing: request.framing,
+            expects_continue: request.expects_continue,
+            version: request.version,
+            method: request.method,
+            fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            addresses: located.addresses,
+            log: worker.log.is_some().then(|| Box::new(Pending::new(request, worker.now_ms()))),
+        })
+    }
+
+    fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
+        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date }
+    }
+}
+
+/// Whether a body of that framing may go to a script at all.
+pub(super) fn body_is_too_large(worker: &Worker, framing: Framing) -> bool {
+    matches!((framing, worker.options.cgi.body_bytes_max), (Framing::Length(length), Some(max)) if length > max)
+}
+
+/// What came of a script, as far as its client is concerned.
+enum Outcome {
+    /// The reply is on its way, whole and framed.
+    Replied { status: Status, bytes: u64 },
+    /// Nothing was sent yet; this is the answer.
+    Failed(Status),
+    /// Nothing was sent yet; the answer is at this path.
+    Redirect(Vec<u8>),
+}
+
+/// Runs a script and sends its reply. The request's head is consumed, its body is still to be read.
+pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -> Result<(), Cut> {
+    let mut call = call;
+    let mut log = call.log.take();
+    let mut redirects = 0;
+    let (status, bytes) = loop {
+        let outcome = match redirects {
+            LOCAL_REDIRECTS_MAX.. => Outcome::Failed(Status::INTERNAL_SERVER_ERROR),
+            _ => attempt(link, worker, &mut call).await?,
+        };
+        match outcome {
+            Outcome::Replied { status, bytes } => break (status, bytes),
+            Outcome::Failed(status) => break (status, fail(link, worker, &call, status)),
+            Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
+                Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
+                Redirected::Sent { status, bytes } => break (status, bytes),
+            },
+        }
+    };
+    if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
+        let remote = call.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
+        access_log::finished(log, worker, &pending, &remote, status, bytes);
+    }
+    Ok(())
+}
+
+/// From a place in the queue to the end of the reply.
+async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Result<Outcome, Cut> {
+    let wait = Duration::from_millis(worker.options.cgi.queue_ms_max);
+    let Ok(permit) = worker.admission.acquire(wait).await else {
+        tracing::warn!(script = call.script, "too many scripts are running: 503");
+        return Ok(Outcome::Failed(Status::SERVICE_UNAVAILABLE));
+    };
+    let stdin = match body::prepare(link, worker, call).await? {
+        Ok(stdin) => stdin,
+        Err(status) => return Ok(Outcome::Failed(status)),
+    };
+    let started = exchange::start(worker, call, stdin).await;
+    let (pipes, child) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Ok(Outcome::Failed(match error {
+                exchange::StartError::Pipes(_) => Status::SERVICE_UNAVAILABLE,
+                exchange::StartError::Spawn(error) => status_of(&error),
+            }));
+        }
+    };
+    worker.metrics.scripts.add(1);
+    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, permit)).await
+}
+
+fn status_of(error: &SpawnError) -> Status {
+    match error.cause {
+        Cause::Missing => Status::NOT_FOUND,
+        Cause::NotExecutable | Cause::Forbidden | Cause::NotAFile | Cause::Unreachable => Status::FORBIDDEN,
+        Cause::ProcessLimit | Cause::Memory | Cause::Descriptors | Cause::Stopped => Status::SERVICE_UNAVAILABLE,
+        _ => Status::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Writes an error reply; returns the length of its body.
+fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> u64 {
+    let reply = match status {
+        Status::SERVICE_UNAVAILABLE => Reply::unavailable(RETRY_AFTER_S),
+        status => Reply::error(status),
+    };
+    let date = worker.date();
+    let context = call.context(link.conn.keep_alive(), &date);
+    answer::reserve(worker, &mut link.out);
+    reply.write_head(&mut link.out, &context);
+    let Body::Bytes(bytes) = reply.body(&context) else { return 0 };
+    link.out.extend_from_slice(bytes);
+    bytes.len() as u64
+}
+
+enum Redirected {
+    Script(Box<Call>),
+    Sent { status: Status, bytes: u64 },
+}
+
+/// Serves another path of this server as if the client had asked for it by GET (RFC 3875 section 6.2.2).
+async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]) -> Result<Redirected, Cut> {
+    let head = redirected_head(call, path);
+    let mut learned = answer::Learned::Nothing;
+    loop {
+        let mut slots = FieldSlots::new();
+        let mut conn = Conn::new(worker.now_ms());
+        let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
+            tracing::warn!(script = call.script, "a script redirects to a path that is none: 502");
+            let status = Status::BAD_GATEWAY;
+            return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status) });
+        };
+        let step = match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing)) {
+            answer::Redirect::Missing(step) => step,
+            answer::Redirect::Answered { status, bytes, step } => {
+                match step {
+                    Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
+                    Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
+                    Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
+                    _ => {}
+                }
+                return Ok(Redirected::Sent { status, bytes });
+            }
+        };
+        learned = match step {
+            answer::Step::Learn { site, path } => {
+                let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
+                answer::Learned::File(worker.files[site].learn(&path, now_ms, now_s).await)
+            }
+            answer::Step::FindScript(wanted) => answer::Learned::Script(locate(link, worker, wanted).await),
+            _ => answer::Learned::Nothing,
+        };
+    }
+}
+
+/// The head of the request that a local redirect stands for: the client's, but for method, path and body.
+fn redirected_head(call: &Call, path: &[u8]) -> Vec<u8> {
+    // Of the old request's body; and Range, which would cut a page that the client does not know of.
+    const LEFT_OUT: [&str; 6] = ["content-length", "content-type", "transfer-encoding", "expect", "trailer", "range"];
+    let method: &[u8] = if call.method == Method::Head { b"HEAD " } else { b"GET " };
+    let version: &[u8] = if call.version == Version::Http10 { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
+    let mut head = [method, path, version].concat();
+    for (name, value) in &call.fields {
+        let conditional = name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("if-"));
+        if conditional || LEFT_OUT.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+            continue;
+        }
+        head.extend_from_slice(name.as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}

@@ -1,0 +1,272 @@
+//! A script's output on its way to the client: the head as `site` understands it, the body framed for the client, each
+//! piece forwarded when it comes.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::http::body::{CHUNK_END, Decoded, Dechunk, LAST_CHUNK, chunk_head};
+use crate::http::response::BodyFraming;
+use crate::http::status::Status;
+use crate::rt::RecvBuf;
+use crate::rt::net::TcpStream;
+use crate::rt::process::PipeReader;
+use crate::rt::time::{self, Sleep};
+use crate::site::cgi_reply::{Output, Parsed, parse};
+
+use super::super::transfer;
+use super::super::worker::Worker;
+use super::Call;
+use super::exchange::Shared;
+
+/// What became of a script's output.
+pub(super) enum Forwarded {
+    /// The client has all of it.
+    Whole { status: Status, bytes: u64 },
+    /// It is to be served from another path.
+    Redirect(Vec<u8>),
+    /// It was not a reply, and why. Nothing was sent.
+    NoReply(&'static str),
+    /// It broke off, and why. A part was sent.
+    Broken(&'static str),
+    /// The client does not take it.
+    ClientGone,
+}
+
+/// Reads stdout to its end and sends what it means.
+pub(super) async fn forward(
+    shared: &Shared<'_>,
+    worker: &Worker,
+    call: &Call,
+    stdout: &PipeReader,
+    stream: &TcpStream,
+    out: &mut Vec<u8>,
+    timer: &mut Sleep,
+) -> Forwarded {
+    let mut head = Vec::new();
+    let (status, mut body, rest) = loop {
+        match read(shared, worker, stdout).await {
+            Some(bytes) => head.extend_from_slice(&bytes),
+            None if head.is_empty() => return Forwarded::NoReply("a script ended without a word"),
+            None => return Forwarded::NoReply("a script's output ended inside its head"),
+        }
+        match parse(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
+            Parsed::NeedMore => {}
+            Parsed::Malformed(why) => return Forwarded::NoReply(why),
+            Parsed::LocalRedirect(path) => return Forwarded::Redirect(path.to_vec()),
+            Parsed::Document(reply) => {
+                let date = worker.date();
+                let context = call.context(shared.conn.borrow().keep_alive(), &date);
+                let framing = reply.framing(&context);
+                if framing == BodyFraming::UntilClose {
+                    shared.conn.borrow_mut().close_after();
+                }
+                super::super::answer::reserve(worker, out);
+                reply.write_head(out, framing, &context);
+                let discards = context.is_head || framing == BodyFraming::None;
+                break (reply.status, Body::new(reply.output, framing, discards), reply.head_len);
+            }
+        }
+    };
+    shared.head_sent.set(true);
+    let mut more = body.push(&head[rest..], out);
+    drop(head);
+    loop {
+        // Forwarded when it comes: an event stream must not wait for a full buffer.
+        if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
+            return Forwarded::ClientGone;
+        }
+        if let More::No(end) = more {
+            return match end {
+                Ok(()) => Forwarded::Whole { status, bytes: body.sent },
+                Err(why) => Forwarded::Broken(why),
+            };
+        }
+        more = match read(shared, worker, stdout).await {
+            Some(bytes) => body.push(&bytes, out),
+            None => More::No(end_of_output(shared, worker, &mut body, out).await),
+        };
+    }
+}
+
+/// stdout has ended. Where only its end says that the reply is whole, a script that was killed must not be taken for one
+/// that was done; its status comes up to a few milliseconds after the end.
+async fn end_of_output(
+    shared: &Shared<'_>,
+    worker: &Worker,
+    body: &mut Body,
+    out: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    let whole = body.end(out);
+    if whole.is_ok() && body.source == Output::UntilEof && !body.discards {
+        use std::os::unix::process::ExitStatusExt;
+        let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
+        let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
+        if let Ok(status) = time::timeout(wait, exit).await
+            && status.signal().is_some()
+        {
+            out.clear();
+            return Err("a script was killed in the middle of its output");
+        }
+    }
+    whole
+}
+
+/// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open
+/// for too long.
+async fn read(shared: &Shared<'_>, worker: &Worker, stdout: &PipeReader) -> Option<RecvBuf> {
+    let mut reading = pin!(stdout.read());
+    let bytes = poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(read) => Poll::Ready(read.ok().flatten()),
+        Poll::Pending if shared.stdout_held.get() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    if bytes.is_some() {
+        shared.first_byte.set(true);
+        shared.active(worker.now_ms());
+    }
+    bytes
+}
+
+async fn send(
+    shared: &Shared<'_>,
+    worker: &Worker,
+    stream: &TcpStream,
+    out: &mut Vec<u8>,
+    timer: &mut Sleep,
+) -> Result<(), transfer::Cut> {
+    shared.sending.set(true);
+    let sent = transfer::send_all(stream, &shared.conn, timer, worker, std::mem::take(out)).await;
+    shared.sending.set(false);
+    shared.accepted(worker.now_ms());
+    *out = sent?;
+    out.clear();
+    Ok(())
+}
+
+/// How the output's body becomes the reply's.
+struct Body {
+    source: Output,
+    framing: BodyFraming,
+    /// A HEAD, or a status without a body: read, and not sent.
+    discards: bool,
+    /// Of `Output::Length`.
+    left: u64,
+    dechunk: Dechunk,
+    sent: u64,
+}
+
+/// Whether more output is wanted.
+enum More {
+    Yes,
+    No(Result<(), &'static str>),
+}
+
+impl Body {
+    fn new(source: Output, framing: BodyFraming, discards: bool) -> Body {
+        let left = if let Output::Length(length) = source { length } else { 0 };
+        Body { source, framing, discards, left, dechunk: Dechunk::new(), sent: 0 }
+    }
+
+    /// Takes a piece of output.
+    fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> More {
+        match self.source {
+            Output::UntilEof => {
+                self.frame(bytes, out);
+                More::Yes
+            }
+            Output::Length(_) => {
+                let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+                self.left -= wanted as u64;
+                self.frame(&bytes[..wanted], out);
+                // What is beyond the promised length is not a part of the reply.
+                if self.left == 0 { More::No(Ok(())) } else { More::Yes }
+            }
+            Output::Chunked => {
+                let limits = crate::http::limits::Limits::default();
+                loop {
+                    match self.dechunk.decode(&limits, bytes) {
+                        Ok(Decoded::Data { skip, len }) => {
+                            self.frame(&bytes[skip..skip + len], out);
+                            bytes = &bytes[skip + len..];
+                        }
+                        Ok(Decoded::NeedBytes { .. }) => return More::Yes,
+                        Ok(Decoded::End { .. }) => return More::No(self.finish(out)),
+                        Err(_) => return More::No(Err("a script's chunks are malformed")),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The output is over.
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        match self.source {
+            Output::UntilEof => self.finish(out),
+            Output::Length(_) if self.left == 0 || self.discards => Ok(()),
+            Output::Length(_) => Err("a script wrote less than its Content-Length"),
+            Output::Chunked if self.discards => Ok(()),
+            Output::Chunked => Err("a script's output ended before its last chunk"),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        if self.framing == BodyFraming::Chunked && !self.discards {
+            out.extend_from_slice(LAST_CHUNK);
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if bytes.is_empty() || self.discards {
+            return;
+        }
+        self.sent += bytes.len() as u64;
+        if self.framing == BodyFraming::Chunked {
+            out.extend_from_slice(chunk_head(bytes.len()).as_ref());
+            out.extend_from_slice(bytes);
+            out.extend_from_slice(CHUNK_END);
+        } else {
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// A line of stderr is logged up to this length, and so many bytes a request in all; the rest is read and dropped.
+const ERROR_LINE_BYTES_MAX: usize = 4 << 10;
+const ERRORS_BYTES_MAX: usize = 256 << 10;
+
+/// Writes a script's stderr to the log, line by line.
+pub(super) async fn log_errors(stderr: &PipeReader, script: &str) -> Infallible {
+    drain_errors(stderr, script).await;
+    pending().await
+}
+
+/// As `log_errors`, to the end.
+pub(super) async fn drain_errors(stderr: &PipeReader, script: &str) {
+    let line = RefCell::new(Vec::new());
+    let mut logged = 0;
+    while let Ok(Some(bytes)) = stderr.read().await {
+        for &byte in bytes.iter().take(ERRORS_BYTES_MAX.saturating_sub(logged)) {
+            if byte == b'\n' || line.borrow().len() >= ERROR_LINE_BYTES_MAX {
+                log_error_line(script, &line.take());
+            }
+            if byte != b'\n' {
+                line.borrow_mut().push(byte);
+            }
+        }
+        logged = logged.saturating_add(bytes.len());
+    }
+    log_error_line(script, &line.take());
+}
+
+fn log_error_line(script: &str, line: &[u8]) {
+    if !line.is_empty() {
+        // Escaped: a script's words must not forge a line of this log, nor move the operator's cursor.
+        tracing::warn!(script, "stderr: {}", String::from_utf8_lossy(line).escape_debug());
+    }
+}

@@ -1,0 +1,223 @@
+//! From options to running cores.
+
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+
+use crate::rt::cpu::{self, CpuFacts, CpuId};
+use crate::rt::fs::Dir;
+use crate::rt::net::{self, Share};
+use crate::rt::process::Spawner;
+use crate::rt::{self, Unavailable};
+use crate::site::{self, Site, SiteOptions};
+
+use super::access_log::AccessLog;
+use super::cgi::{Admission, MountRoot};
+use super::file_cache::FileCache;
+use super::metrics::CoreStats;
+use super::options::{AccessLog as LogTarget, Listen, MountKind, Options, SiteConfig};
+use super::stop::StopSignal;
+use super::worker::{self, Worker};
+use super::{Core, Server, Shared, StartError, holder};
+
+/// Direct descriptors of a core, where nothing else is said: 64 Ki connections.
+const CONNECTIONS_MAX: usize = 1 << 16;
+/// The longest backlog, and the kernel's own bound is `net.core.somaxconn`.
+const BACKLOG_MAX: usize = 4096;
+/// Large files that the cores keep open, at most, and at least.
+const OPEN_FILES_MAX: usize = 1024;
+const OPEN_FILES_MIN: usize = 4;
+
+thread_local! {
+    /// This core's worker, for messages from outside.
+    static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// What a core reports when it is ready, or why it is not.
+type Ready = Result<rt::Remote, StartError>;
+
+pub(super) fn start(options: Options) -> Result<Server, StartError> {
+    let nofile = net::raise_descriptor_limit();
+    let plan = cpu::plan(&CpuFacts::read(), options.cores);
+    let cpus = plan.allowed.iter().map(|&cpu| usize::from(cpu)).collect();
+    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
+    let shared = Arc::new(Shared { options: Arc::new(options), admission, stop: StopSignal::new(), cpus, nofile });
+    let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
+    let (ready, reports) = mpsc::channel::<Ready>();
+    let mut server = Server { listening, plan, stop: shared.stop.clone(), cores: Vec::new() };
+    for index in 0..server.plan.cores {
+        let (shared, ready) = (Arc::clone(&shared), ready.clone());
+        let pinned = server.plan.chosen.get(index).copied().flatten();
+        let listeners = sockets.remove(0);
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{index}"))
+            .spawn(move || core(index, pinned, &shared, listeners, &ready))
+            .map_err(StartError::Thread)?;
+        // One at a time: an engine that is missing is missing once, and said once.
+        match reports.recv() {
+            Ok(Ok(remote)) => server.cores.push(Core { thread: Some(thread), remote }),
+            Ok(Err(error)) => {
+                let _ = thread.join();
+                return Err(error);
+            }
+            Err(_) => unreachable!("we hold a sender"),
+        }
+    }
+    Ok(server)
+}
+
+/// A core, from its first to its last turn.
+fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<OwnedFd>, ready: &mpsc::Sender<Ready>) {
+    let built = (|| {
+        // Before the core is pinned: what the spawner starts may run anywhere.
+        let spawner = Spawner::start(&format!("spawn-{index}"), &shared.cpus).map_err(StartError::Thread)?;
+        if let Some(cpu) = pinned {
+            cpu::pin(cpu).map_err(StartError::Thread)?;
+        }
+        let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
+        let runtime = rt::Builder::new().direct_slots(slots as u32).build().map_err(StartError::Uring)?;
+        let worker = runtime.block_on(async { build_worker(shared, spawner) })?;
+        Ok((runtime, Rc::new(worker)))
+    })();
+    let (runtime, worker) = match built {
+        Ok(built) => built,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    WORKER.with(|current| *current.borrow_mut() = Some(Rc::clone(&worker)));
+    let _ = ready.send(Ok(runtime.remote()));
+    runtime.block_on(worker::serve(Rc::clone(&worker), listeners));
+    WORKER.with(|current| current.borrow_mut().take());
+    // First the tasks, and with them the scripts that are left; then the spawner, which reaps them.
+    drop(runtime);
+    drop(worker);
+}
+
+fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
+    let options = &shared.options;
+    let cores = shared.cpus.len().max(1);
+    let files_max = (shared.nofile as usize / 8 / cores).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
+    let mut sites = Vec::new();
+    let mut files = Vec::new();
+    let mut mounts = Vec::new();
+    for config in &options.sites {
+        let root = open_dir(&config.root)?;
+        files.push(FileCache::new(root, config.root.clone(), options.files.clone(), files_max));
+        mounts.push(config.mounts.iter().map(mount_root).collect::<Result<Vec<_>, _>>()?);
+        sites.push(site(config));
+    }
+    let log = open_log(&options.access_log)?.map(AccessLog::start);
+    Ok(Worker::new(sites, files, mounts, shared, spawner, log))
+}
+
+fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
+    Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
+}
+
+fn mount_root(config: &super::options::MountConfig) -> Result<MountRoot, StartError> {
+    let dir = match config.kind {
+        MountKind::Folder => Some(open_dir(&config.target)?),
+        MountKind::Program => None,
+    };
+    Ok(MountRoot { dir, target: config.target.clone() })
+}
+
+/// The part of a site's configuration that decisions depend on.
+fn site(config: &SiteConfig) -> Site {
+    let pairs = |env: &[super::options::EnvVar]| {
+        env.iter().map(|var| (var.name.clone(), var.value.to_string_lossy().into_owned())).collect()
+    };
+    let mount = |mount: &super::options::MountConfig| site::Mount {
+        prefix: mount.prefix.clone(),
+        kind: match mount.kind {
+            MountKind::Folder => site::MountKind::Folder,
+            MountKind::Program => site::MountKind::Program,
+        },
+        env: pairs(&mount.env),
+        pass_authorization: false,
+    };
+    let hidden = config.hidden.iter().map(|path| format!("/{}", path.display())).collect();
+    Site {
+        names: config.names.clone(),
+        generation: 0,
+        mounts: config.mounts.iter().map(mount).collect(),
+        options: SiteOptions { env: pairs(&config.cgi_env), hidden, ..SiteOptions::default() },
+    }
+}
+
+fn open_log(target: &LogTarget) -> Result<Option<OwnedFd>, StartError> {
+    match target {
+        LogTarget::Off => Ok(None),
+        LogTarget::Stdout => io::stdout().as_fd().try_clone_to_owned().map(Some).map_err(StartError::Thread),
+        LogTarget::File(path) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            file.map(|file| Some(file.into())).map_err(|error| StartError::Log { path: path.clone(), error })
+        }
+    }
+}
+
+/// Every address once for each core: `sockets[core][address]`.
+type Sockets = Vec<Vec<OwnedFd>>;
+
+fn bind_all(shared: &Shared, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
+    let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
+    let backlog = (slots / 4).clamp(1, BACKLOG_MAX) as i32;
+    let mut listening = Vec::new();
+    let mut sockets: Sockets = (0..cores).map(|_| Vec::new()).collect();
+    for listen in &shared.options.listen {
+        let failed = |error: io::Error| {
+            let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
+            StartError::Bind { listen: listen.clone(), error, holder }
+        };
+        let bound = bind(listen, backlog, cores).map_err(failed)?;
+        listening.push(bound.0);
+        sockets.iter_mut().zip(bound.1).for_each(|(core, socket)| core.push(socket));
+    }
+    Ok((listening, sockets))
+}
+
+fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<OwnedFd>)> {
+    match listen {
+        Listen::Tcp(addr) => {
+            let first = net::listen_tcp(*addr, backlog, Share::First)?;
+            // Port 0 is a port now, and the other cores share that one.
+            let addr: SocketAddr = net::listening_on(&first)?;
+            let others = (1..cores).map(|_| net::listen_tcp(addr, backlog, Share::Another));
+            let all = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+            Ok((Listen::Tcp(addr), all))
+        }
+        // Unix sockets have no SO_REUSEPORT: the cores take turns at one.
+        Listen::Unix(path) => {
+            let first = net::listen_unix(path, backlog)?;
+            let others = (1..cores).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
+            Ok((listen.clone(), std::iter::once(first).chain(others).collect()))
+        }
+    }
+}
+
+/// What this thread's core has counted; `None` on a thread that is none.
+pub(super) fn core_stats() -> Option<CoreStats> {
+    WORKER.with_borrow(|worker| {
+        let worker = worker.as_ref()?;
+        let metrics = &worker.metrics;
+        Some(CoreStats {
+            rt: rt::stats(),
+            connections: metrics.connections.get(),
+            connections_open: worker.registry.len(),
+            requests: metrics.requests.get(),
+            cache_hits: metrics.cache_hits.get(),
+            cache_misses: metrics.cache_misses.get(),
+            scripts: metrics.scripts.get(),
+            scripts_running: metrics.scripts_running.get(),
+        })
+    })
+}
+
+impl From<Unavailable> for StartError {
+    fn from(why: Unavailable) -> StartError {
+        StartError::Uring(why)
+    }
+}
