@@ -1,5 +1,5 @@
-//! One connection: whose turn it is, how a body is framed, whether it stays open, and until when to wait. Never bytes, never a
-//! clock: both are arguments.
+//! One connection: whose turn it is, how a body is framed, whether it stays open, and until when to wait. Never
+//! bytes, never a clock: both are arguments.
 //!
 //! ```text
 //!            poll: Request        begin                      finish
@@ -116,8 +116,8 @@ pub enum Next {
     Drain,
     /// Close; the client asked for it and has sent all that it announced. With unread bytes left, linger all the same.
     Close,
-    /// Close for writing, read and drop for a while, then close: the client may still be sending, and a reset would destroy
-    /// the reply on its way (RFC 9112 section 9.6).
+    /// Close for writing, read and drop for a while, then close: the client may still be sending, and a reset would
+    /// destroy the reply on its way (RFC 9112 section 9.6).
     CloseLingering,
 }
 
@@ -140,8 +140,8 @@ impl Conn {
         }
     }
 
-    /// Looks for a request at the start of `unread`. The same bytes give the same event until [`Conn::begin`]; bytes are only
-    /// ever added at the end. Not to be called while a request is being answered.
+    /// Looks for a request at the start of `unread`. The same bytes give the same event until [`Conn::begin`]; bytes
+    /// are only ever added at the end. Not to be called while a request is being answered.
     pub fn poll<'b>(
         &mut self,
         limits: &Limits,
@@ -235,11 +235,12 @@ impl Conn {
         self.reply.until(limits.stall_ms_max)
     }
 
-    /// Whether the reply to the current request may say that the connection stays open. False once the client or the server
-    /// wants it closed, while more of the body is unread than would be drained, and while a body is held back that nobody
-    /// asked for (the client may send it or not: RFC 9110 section 10.1.1).
+    /// Whether the reply to the current request may say that the connection stays open. False once the client or the
+    /// server wants it closed, while more of the body is unread than would be drained, and while a body is held back
+    /// that nobody asked for (the client may send it or not: RFC 9110 section 10.1.1).
     ///
-    /// The end of the input changes nothing here: a client that half-closed after several pipelined requests gets all answers.
+    /// The end of the input changes nothing here: a client that half-closed after several pipelined requests gets all
+    /// answers.
     pub fn keep_alive(&self) -> bool {
         let can_be_drained = match &self.phase {
             Phase::Exchange(body) | Phase::Draining(body) => match body {
