@@ -128,8 +128,8 @@ pub struct ChunkHead {
     start: u8,
 }
 
-/// The size line of a chunk of `len` bytes; follow the bytes by [`CHUNK_END`]. `len` is not 0: that line would end the body,
-/// which is for [`LAST_CHUNK`] to do, so 0 gives no bytes at all.
+/// The size line of a chunk of `len` bytes; follow the bytes by [`CHUNK_END`]. `len` is not 0: that line would end
+/// the body, which is for [`LAST_CHUNK`] to do, so 0 gives no bytes at all.
 pub fn chunk_head(len: usize) -> ChunkHead {
     let mut head = ChunkHead { bytes: [0; 18], start: 18 };
     if len == 0 {

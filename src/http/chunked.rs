@@ -1,4 +1,5 @@
-//! The chunked coding, read one byte at a time (RFC 9112 section 7.1). Extensions and trailers are parsed, bounded and dropped.
+//! The chunked coding, read one byte at a time (RFC 9112 section 7.1). Extensions and trailers are parsed, bounded
+//! and dropped.
 
 use super::limits::Limits;
 use super::refusal::Fault;
@@ -145,8 +146,9 @@ fn bounded(count: &mut u32, bytes_max: usize, fault: Fault) -> Result<(), Fault>
     if *count as usize > bytes_max { Err(fault) } else { Ok(()) }
 }
 
-/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` and CRLF (RFC 9112 section 7.1.1). What differs between
-/// readers here, a CR or LF inside an extension, has been used to smuggle requests, so the whole grammar is held.
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` and CRLF (RFC 9112 section 7.1.1). What differs
+/// between readers here, a CR or LF inside an extension, has been used to smuggle requests, so the whole grammar is
+/// held.
 fn extension_step(at: At, byte: u8) -> Result<At, Fault> {
     use At::*;
     let is_space = byte == b' ' || byte == b'\t';
@@ -167,7 +169,8 @@ fn extension_step(at: At, byte: u8) -> Result<At, Fault> {
     })
 }
 
-/// Field lines as in a head, and the blank line. No trailer can change anything: all are dropped, Content-Length included.
+/// Field lines as in a head, and the blank line. No trailer can change anything: all are dropped, Content-Length
+/// included.
 fn trailer_step(at: At, byte: u8) -> Result<At, Fault> {
     use At::*;
     Ok(match (at, byte) {

@@ -14,8 +14,9 @@ pub enum Precondition {
     PreconditionFailed,
 }
 
-/// Evaluates the preconditions in the order of RFC 9110 section 13.2.2, for a resource that exists: `etag` is its strong entity
-/// tag with the quotes, `mtime` its Last-Modified. A date that is not one, or comes twice, is as if it were not there.
+/// Evaluates the preconditions in the order of RFC 9110 section 13.2.2, for a resource that exists: `etag` is its
+/// strong entity tag with the quotes, `mtime` its Last-Modified. A date that is not one, or comes twice, is as if it
+/// were not there.
 pub fn evaluate(fields: &Fields<'_>, method: Method, etag: &[u8], mtime: u64) -> Precondition {
     let reads = matches!(method, Method::Get | Method::Head);
     if fields.has(Known::IfMatch) {
@@ -38,8 +39,9 @@ pub fn evaluate(fields: &Fields<'_>, method: Method, etag: &[u8], mtime: u64) ->
     }
 }
 
-/// Whether Range may be honoured (RFC 9110 section 13.1.5): there is no If-Range, or it names exactly this representation. A tag
-/// must be strong. So must a date, and one is only if the file cannot have changed again within its second: `now` is later.
+/// Whether Range may be honoured (RFC 9110 section 13.1.5): there is no If-Range, or it names exactly this
+/// representation. A tag must be strong. So must a date, and one is only if the file cannot have changed again within
+/// its second: `now` is later.
 pub fn if_range_holds(fields: &Fields<'_>, etag: &[u8], mtime: u64, now: u64) -> bool {
     let mut values = fields.get_all(Known::IfRange);
     match (values.next(), values.next()) {
@@ -83,8 +85,8 @@ fn is_etag_byte(byte: u8) -> bool {
     byte == b'!' || (b'#'..=b'~').contains(&byte) || byte >= 0x80
 }
 
-/// Whether one of the tags in all lines of that name is wanted, or the only value is `*`. What follows a malformed element of a
-/// line names nothing.
+/// Whether one of the tags in all lines of that name is wanted, or the only value is `*`. What follows a malformed
+/// element of a line names nothing.
 fn names_tag(fields: &Fields<'_>, known: Known, is_wanted: impl Fn(Tag<'_>) -> bool) -> bool {
     let mut values = fields.get_all(known);
     if let (Some(b"*"), None) = (values.next(), values.next()) {

@@ -1,5 +1,5 @@
-//! One connection: whose turn it is, how a body is framed, whether it stays open, and until when to wait. Never bytes, never a
-//! clock: both are arguments.
+//! One connection: whose turn it is, how a body is framed, whether it stays open, and until when to wait. Never
+//! bytes, never a clock: both are arguments.
 //!
 //! ```text
 //!            poll: Request        begin                      finish
@@ -116,8 +116,8 @@ pub enum Next {
     Drain,
     /// Close; the client asked for it and has sent all that it announced. With unread bytes left, linger all the same.
     Close,
-    /// Close for writing, read and drop for a while, then close: the client may still be sending, and a reset would destroy
-    /// the reply on its way (RFC 9112 section 9.6).
+    /// Close for writing, read and drop for a while, then close: the client may still be sending, and a reset would
+    /// destroy the reply on its way (RFC 9112 section 9.6).
     CloseLingering,
 }
 
@@ -140,8 +140,8 @@ impl Conn {
         }
     }
 
-    /// Looks for a request at the start of `unread`. The same bytes give the same event until [`Conn::begin`]; bytes are only
-    /// ever added at the end. Not to be called while a request is being answered.
+    /// Looks for a request at the start of `unread`. The same bytes give the same event until [`Conn::begin`]; bytes
+    /// are only ever added at the end. Not to be called while a request is being answered.
     pub fn poll<'b>(
         &mut self,
         limits: &Limits,
@@ -235,11 +235,12 @@ impl Conn {
         self.reply.until(limits.stall_ms_max)
     }
 
-    /// Whether the reply to the current request may say that the connection stays open. False once the client or the server
-    /// wants it closed, while more of the body is unread than would be drained, and while a body is held back that nobody
-    /// asked for (the client may send it or not: RFC 9110 section 10.1.1).
+    /// Whether the reply to the current request may say that the connection stays open. False once the client or the
+    /// server wants it closed, while more of the body is unread than would be drained, and while a body is held back
+    /// that nobody asked for (the client may send it or not: RFC 9110 section 10.1.1).
     ///
-    /// The end of the input changes nothing here: a client that half-closed after several pipelined requests gets all answers.
+    /// The end of the input changes nothing here: a client that half-closed after several pipelined requests gets all
+    /// answers.
     pub fn keep_alive(&self) -> bool {
         let can_be_drained = match &self.phase {
             Phase::Exchange(body) | Phase::Draining(body) => match body {
@@ -337,8 +338,78 @@ impl Conn {
 mod tests {
     use super::*;
 
+    const UPLOAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+
+    /// A connection that began to answer the request in `head` at 0.
+    fn answering(limits: &Limits, head: &[u8]) -> Conn {
+        let mut conn = Conn::new(0);
+        assert!(conn.is_between_requests());
+        let mut slots = FieldSlots::new();
+        match conn.poll(limits, 0, head, &mut slots) {
+            Event::Request { request, head_len } if head_len == head.len() => conn.begin(limits, 0, &request),
+            event => panic!("{event:?}"),
+        }
+        conn
+    }
+
     #[test]
     fn ten_thousand_idle_connections_fit_a_megabyte() {
         assert!(size_of::<Conn>() <= 96, "{}", size_of::<Conn>());
+    }
+
+    #[test]
+    fn a_body_costs_the_client_only_the_time_that_we_wait_for_it() {
+        let limits = Limits::default();
+        let mut conn = answering(&limits, UPLOAD);
+        // The script is slow to start.
+        assert_eq!(conn.body(&limits, 50_000, b""), BodyEvent::NeedBytes { consumed: 0, until: 80_000 });
+        assert_eq!(conn.body(&limits, 70_000, b"abcd"), BodyEvent::Data { skip: 0, len: 4 });
+        // And slow to take more.
+        assert_eq!(conn.body(&limits, 500_000, b""), BodyEvent::NeedBytes { consumed: 0, until: 510_008 });
+        // Asking early changes nothing.
+        assert_eq!(conn.body(&limits, 505_000, b""), BodyEvent::NeedBytes { consumed: 0, until: 510_008 });
+        let refusal = Fault::BodyTimeout.refusal();
+        assert_eq!(conn.body(&limits, 510_008, b""), BodyEvent::Refuse(refusal));
+        assert_eq!(conn.body(&limits, 510_009, b"late"), BodyEvent::Refuse(refusal));
+        assert_eq!(conn.finish(&limits, 510_009), Next::CloseLingering);
+    }
+
+    #[test]
+    fn a_reply_costs_the_client_only_the_time_that_a_send_takes() {
+        let limits = Limits::default();
+        let mut conn = answering(&limits, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(conn.reply_until(&limits), 30_000);
+        conn.sending(60_000);
+        assert_eq!(conn.reply_until(&limits), 90_000);
+        conn.sent(80_000, 1_000);
+        assert_eq!(conn.reply_until(&limits), 80_000 + 10_000 + 2_000);
+        conn.sent(85_000, 0);
+        assert_eq!(conn.reply_until(&limits), 92_000, "nothing sent is no progress");
+        conn.sent(85_000, 1 << 20);
+        assert_eq!(conn.reply_until(&limits), 115_000, "never more than the whole patience");
+        // A drain deadline may shorten it at once.
+        assert_eq!(conn.reply_until(&Limits { stall_ms_max: 5_000, ..limits }), 90_000);
+    }
+
+    #[test]
+    fn an_unread_body_decides_whether_the_reply_may_say_keep_alive() {
+        let limits = Limits::default();
+        let mut conn = answering(&limits, UPLOAD);
+        assert!(!conn.keep_alive(), "100,000 bytes are more than are drained");
+        assert_eq!(conn.body(&limits, 0, &[0; 40_000]), BodyEvent::Data { skip: 0, len: 40_000 });
+        assert!(conn.keep_alive(), "60,000 are not");
+        conn.close_after();
+        assert!(!conn.keep_alive());
+    }
+
+    #[test]
+    fn a_connection_outlives_misuse() {
+        let limits = Limits::default();
+        let mut conn = Conn::new(0);
+        assert_eq!(conn.body(&limits, 0, b"x"), BodyEvent::Cut);
+        assert_eq!(conn.finish(&limits, 0), Next::CloseLingering);
+        let mut conn = answering(&limits, UPLOAD);
+        let mut slots = FieldSlots::new();
+        assert!(matches!(conn.poll(&limits, 0, UPLOAD, &mut slots), Event::Over));
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP dates (RFC 9110 section 5.6.7). Time is whole seconds since 1970; what is earlier is the caller's to clamp.
 
-use std::io::Write;
+use std::fmt::{self, Write};
+// Only httpdate's type for a moment: nobody asks it what time it is.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
@@ -11,16 +12,31 @@ pub const UNIX_SECS_MAX: u64 = 253_402_300_799;
 /// The IMF-fixdate of a moment; later ones than [`UNIX_SECS_MAX`] are written as that.
 pub fn format(unix_secs: u64) -> [u8; 29] {
     let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(unix_secs.min(UNIX_SECS_MAX)));
-    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    // An IMF-fixdate has 29 bytes, whatever the year up to 9999: the write cannot come up short.
-    let _ = write!(&mut text[..], "{date}");
-    text
+    let mut text = Text { bytes: [b' '; 29], len: 0 };
+    // An IMF-fixdate has 29 bytes, whatever the year up to 9999: it fills the text, and cannot overflow it.
+    let _ = write!(text, "{date}");
+    text.bytes
 }
 
 /// The moment of a date in any of the three forms; nothing for what is not one, or lies before 1970.
 pub fn parse(text: &[u8]) -> Option<u64> {
     let date: HttpDate = str::from_utf8(text).ok()?.parse().ok()?;
     Some(SystemTime::from(date).duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// Room for one date, to be formatted into without an allocation.
+struct Text {
+    bytes: [u8; 29],
+    len: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..).and_then(|rest| rest.get_mut(..piece.len())).ok_or(fmt::Error)?;
+        room.copy_from_slice(piece.as_bytes());
+        self.len += piece.len();
+        Ok(())
+    }
 }
 
 #[cfg(test)]

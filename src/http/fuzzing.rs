@@ -1,5 +1,5 @@
-//! What must hold for any bytes: the bodies of the fuzz targets (`fuzz/`), of their replay on stable (`tests/fuzz_replay.rs`) and of
-//! the properties (`tests/http_properties.rs`). A violation panics.
+//! What must hold for any bytes: the bodies of the fuzz targets (`fuzz/`), of their replay on stable
+//! (`tests/fuzz_replay.rs`) and of the properties (`tests/http_properties.rs`). A violation panics.
 
 use super::chunked::{Chunks, Decoded};
 use super::conn::{BodyEvent, Conn, Event, Next};
@@ -26,8 +26,8 @@ fn small_limits() -> Limits {
     }
 }
 
-/// A connection's whole input: the first byte chooses limits and the size of the pieces that it is cut into. What comes of it
-/// does not depend on the pieces, and both readers of heads agree.
+/// A connection's whole input: the first byte chooses limits and the size of the pieces that it is cut into. What
+/// comes of it does not depend on the pieces, and both readers of heads agree.
 pub fn request(data: &[u8]) {
     let Some((&choice, input)) = data.split_first() else { return };
     let limits = if choice & 0x80 == 0 { small_limits() } else { Limits::default() };
@@ -38,7 +38,8 @@ pub fn request(data: &[u8]) {
     readers_agree(&limits, input);
 }
 
-/// What a connection makes of `input`, arriving in pieces of `piece` bytes and then a FIN: each event as a line, payload joined.
+/// What a connection makes of `input`, arriving in pieces of `piece` bytes and then a FIN: each event as a line,
+/// payload joined.
 pub fn transcript(limits: &Limits, input: &[u8], piece: usize) -> Vec<String> {
     let mut reader =
         Reader { limits, conn: Conn::new(0), unread: Vec::new(), lines: Vec::new(), in_body: false, is_over: false };

@@ -1,5 +1,9 @@
 //! HTTP/1.1, as bytes and meaning (RFC 9110, RFC 9112). Pure: no I/O, no clock, no descriptors.
 //!
+//! - Requests: [`conn`] (whose turn it is, and until when), [`head`] (one head), [`request`] (what it says), [`body`]
+//!   (framing and chunks), [`path`], [`range`], [`conditional`].
+//! - Responses: [`response`] (the bytes of a head), [`status`], [`date`].
+//!
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
@@ -22,5 +26,6 @@ mod scan;
 pub mod status;
 mod target;
 
-/// A moment, in milliseconds since an epoch that the caller chose (the runtime's start). Only differences mean anything.
+/// A moment, in milliseconds since an epoch that the caller chose (the runtime's start). Only differences mean
+/// anything.
 pub type Millis = u64;

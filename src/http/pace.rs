@@ -10,9 +10,9 @@ pub(super) struct Terms {
     bytes_per_s: u32,
 }
 
-/// A peer starts with `stall_ms` of patience. Waiting spends it; every byte buys `1 / bytes_per_s` of it back, never to more
-/// than `stall_ms`. So a peer that averages the minimal rate over each window of `stall_ms` is never cut, one that stops is cut
-/// after `stall_ms`, and one that trickles is cut in the end.
+/// A peer starts with `stall_ms` of patience. Waiting spends it; every byte buys `1 / bytes_per_s` of it back, never
+/// to more than `stall_ms`. So a peer that averages the minimal rate over each window of `stall_ms` is never cut, one
+/// that stops is cut after `stall_ms`, and one that trickles is cut in the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// When the wait began.

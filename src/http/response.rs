@@ -1,4 +1,5 @@
-//! The bytes of a response head. No other file writes a status line or a field, so what keeps them well-formed is all here.
+//! The bytes of a response head. No other file writes a status line or a field, so what keeps them well-formed is all
+//! here.
 //!
 //! Nothing allocates but the growth of `out`.
 
@@ -19,7 +20,8 @@ pub enum BodyFraming {
     Length(u64),
     /// Chunks.
     Chunked,
-    /// What comes until the connection closes: a length that is not known, to HTTP/1.0.
+    /// What comes until the connection closes: a length that is not known, to HTTP/1.0. The caller has to close it then
+    /// ([`super::conn::Conn::close_after`]), before it writes Connection.
     UntilClose,
 }
 
@@ -35,7 +37,8 @@ impl BodyFraming {
     }
 }
 
-/// The status line. It says HTTP/1.1 to 1.0 clients too (RFC 9110 section 2.5). A code without a registered phrase gets none.
+/// The status line. It says HTTP/1.1 to 1.0 clients too (RFC 9110 section 2.5). A code without a registered phrase
+/// gets none.
 pub fn write_status(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_decimal(out, status.code().into());
@@ -44,8 +47,8 @@ pub fn write_status(out: &mut Vec<u8>, status: Status) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One field line. Whatever the caller passes, this is one line: control characters of the value become spaces (RFC 9110
-/// section 5.5), and a name that is not a token writes nothing, and returns false.
+/// One field line. Whatever the caller passes, this is one line: control characters of the value become spaces (RFC
+/// 9110 section 5.5), and a name that is not a token writes nothing, and returns false.
 pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) -> bool {
     if name.is_empty() || !name.bytes().all(is_token_byte) {
         return false;
@@ -84,7 +87,8 @@ pub fn write_framing(out: &mut Vec<u8>, framing: BodyFraming) {
     }
 }
 
-/// Connection, where it differs from what the version implies. `close` is said to both: an intermediary may have changed the version.
+/// Connection, where it differs from what the version implies. `close` is said to both: an intermediary may have
+/// changed the version.
 pub fn write_connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
     match (keep_alive, version) {
         (true, Version::Http11) => {}

@@ -1,8 +1,8 @@
 //! The bytes of a head, one at a time: the strict grammar of RFC 9112 sections 2 to 5, and the bounds.
 //!
 //! `httparse` reads a whole, well-formed head faster than this does. This reader takes over for the rest: a head that
-//! arrives in pieces is scanned once, however small the pieces are, and a malformed one is refused at the first byte that
-//! proves it, with the same answer however the bytes were split.
+//! arrives in pieces is scanned once, however small the pieces are, and a malformed one is refused at the first byte
+//! that proves it, with the same answer however the bytes were split.
 
 use super::limits::{FIELDS_MAX_CEILING, Limits};
 use super::refusal::Fault;
@@ -138,7 +138,8 @@ impl Scan {
     }
 }
 
-/// `HTTP/1.` and one digit. Another major version is 505, and a later minor one is served as 1.1 (RFC 9110 section 2.5).
+/// `HTTP/1.` and one digit. Another major version is 505, and a later minor one is served as 1.1 (RFC 9110 section
+/// 2.5).
 fn version_step(index: usize, byte: u8) -> Result<At, Fault> {
     match (index, byte) {
         (5, b'0' | b'2'..=b'9') => Err(Fault::MajorVersion),

@@ -89,7 +89,7 @@ fn is_port(text: &[u8]) -> bool {
 fn is_ip_literal(text: &[u8]) -> bool {
     match text {
         [b'v' | b'V', rest @ ..] => !rest.is_empty() && rest.iter().all(|&byte| is_reg_name_byte(byte) || byte == b':'),
-        _ => str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok()),
+        _ => str::from_utf8(text).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok()),
     }
 }
 

@@ -1,0 +1,138 @@
+//! Properties of the HTTP layer, over generated inputs; `fuzzing` holds the assertions that the fuzz targets share.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use ucaffeine::http::body::{CHUNK_END, LAST_CHUNK, chunk_head};
+use ucaffeine::http::limits::Limits;
+use ucaffeine::http::{date, fuzzing, path};
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn any_split_of_a_connection_gives_the_same_events(choice: u8, requests in vec(request_text(), 1..4)) {
+        fuzzing::request(&[&[choice][..], &requests.concat()].concat());
+    }
+
+    #[test]
+    fn any_bytes_at_all_give_the_same_events(choice: u8, bytes in vec(any::<u8>(), 0..100)) {
+        fuzzing::request(&[&[choice][..], &bytes].concat());
+    }
+
+    #[test]
+    fn well_formed_requests_are_all_understood(paths in vec("/[a-z0-9/]{0,20}", 1..5), piece in 1usize..50) {
+        let input: String = paths.iter().map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+        let events = fuzzing::transcript(&Limits::default(), input.as_bytes(), piece);
+        let understood = events.iter().filter(|event| event.starts_with("request")).count();
+        prop_assert_eq!(understood, paths.len(), "{:?}", events);
+        prop_assert_eq!(events.last().map(String::as_str), Some("over"));
+    }
+
+    #[test]
+    fn what_is_written_in_chunks_is_read_as_it_was(pieces in vec(vec(any::<u8>(), 1..70), 0..6), piece in 1usize..100) {
+        let mut input = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for payload in &pieces {
+            input.extend_from_slice(&chunk_head(payload.len()));
+            input.extend_from_slice(payload);
+            input.extend_from_slice(CHUNK_END);
+        }
+        input.extend_from_slice(LAST_CHUNK);
+        let events = fuzzing::transcript(&Limits::default(), &input, piece);
+        let payload = pieces.concat();
+        let body = (!payload.is_empty()).then(|| format!("body {}", payload.escape_ascii()));
+        let expected: Vec<_> = body.into_iter().collect();
+        prop_assert_eq!(&events[1..events.len() - 2], expected);
+        prop_assert_eq!(&events[events.len() - 2..], ["end KeepAlive", "over"]);
+    }
+
+    #[test]
+    fn chunked_bodies_of_any_bytes(choice: u8, body in chunked_text()) {
+        fuzzing::chunked(&[&[choice][..], &body].concat());
+    }
+
+    #[test]
+    fn no_path_leaves_the_root(raw in "(/|\\.|%2e|%2E|%2f|%00|%25|%5c|%c3|a|\\\\|\\.well-known|\r|%g){0,12}") {
+        fuzzing::path(raw.as_bytes());
+        fuzzing::path(format!("/{raw}").as_bytes());
+    }
+
+    #[test]
+    fn a_name_below_the_root_is_found_as_it_is(name in vec(name_byte(), 1..30)) {
+        let raw: String = name.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let mut out = Vec::new();
+        prop_assert_eq!(path::normalise(format!("/x/../{raw}").as_bytes(), &mut out), Ok(()));
+        prop_assert_eq!(out, name);
+    }
+
+    #[test]
+    fn ranges_stay_inside(length in prop_oneof![0u64..30, any::<u64>()], specs in vec(range_spec(), 0..9)) {
+        fuzzing::range(&[&length.to_le_bytes()[..], b"bytes=", specs.join(",").as_bytes()].concat());
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_written(unix_secs in 0..=date::UNIX_SECS_MAX) {
+        prop_assert_eq!(date::parse(&date::format(unix_secs)), Some(unix_secs));
+    }
+}
+
+/// A byte that a file's name may have anywhere.
+fn name_byte() -> impl Strategy<Value = u8> {
+    any::<u8>().prop_filter("no name has it", |byte| !b"\0\r\n/.".contains(byte))
+}
+
+/// A range with short numbers, or ones around 64 bits.
+fn range_spec() -> &'static str {
+    "([0-9]{0,2}|[0-9]{19,21})-([0-9]{0,2}|[0-9]{19,21})"
+}
+
+/// Something like a request, whose every part may be wrong.
+fn request_text() -> impl Strategy<Value = Vec<u8>> {
+    let method =
+        prop_oneof![4 => Just("GET"), 2 => Just("POST"), 1 => Just("OPTIONS"), 1 => "[A-Z]{1,3}".prop_map(leak)];
+    let target = prop_oneof![
+        4 => "/[a-z./%?]{0,8}".prop_map(leak),
+        1 => Just("*"),
+        1 => Just("http://b:1/c?d"),
+        1 => ".{0,4}".prop_map(leak),
+    ];
+    let version =
+        prop_oneof![6 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1.3"), 1 => Just("HTTP/2.0")];
+    let field = prop_oneof![
+        4 => Just("Host: a"),
+        2 => Just("Content-Length: 3"),
+        2 => Just("Transfer-Encoding: chunked"),
+        1 => Just("Connection: keep-alive"),
+        1 => Just("Connection: close"),
+        1 => Just("Expect: 100-continue"),
+        1 => "[A-Za-z]{1,4}:[ -~]{0,6}".prop_map(leak),
+        1 => "[ -~]{0,9}".prop_map(leak),
+    ];
+    let line_end = prop_oneof![30 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r")];
+    let body = prop_oneof![4 => Just(""), 1 => Just("abc"), 1 => Just("3\r\nabc\r\n0\r\n\r\n"), 1 => Just("\r\n")];
+    let lines = vec((field, line_end.clone()), 0..4);
+    (method, target, version, line_end.clone(), lines, line_end, body).prop_map(
+        |(method, target, version, first_end, lines, last_end, body)| {
+            let fields: String = lines.iter().map(|(field, end)| format!("{field}{end}")).collect();
+            format!("{method} {target} {version}{first_end}{fields}{last_end}{body}").into_bytes()
+        },
+    )
+}
+
+/// Something like a chunked body.
+fn chunked_text() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        4 => Just("3\r\nabc\r\n".to_string()),
+        2 => Just("3;a=b\r\nabc\r\n".to_string()),
+        2 => Just("0\r\n\r\n".to_string()),
+        1 => Just("0\r\nA: b\r\n\r\n".to_string()),
+        1 => "[0-9a-f]{1,18}\r\n".prop_map(String::from),
+        2 => "[0-9a;=\"\\\\ \t\r\n]{1,5}".prop_map(String::from),
+    ];
+    vec(part, 0..6).prop_map(|parts| parts.concat().into_bytes())
+}
+
+/// Lets generated and literal text share a type; a test process ends soon.
+fn leak(text: String) -> &'static str {
+    text.leak()
+}
