@@ -69,6 +69,18 @@ impl Launch {
         self
     }
 
+    /// A variable of the server's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Launch {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The folder that the server starts in.
+    pub fn current_dir(mut self, dir: &Path) -> Launch {
+        self.command.current_dir(dir);
+        self
+    }
+
     /// Anything else that `Command` can do.
     pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Launch {
         change(&mut self.command);
