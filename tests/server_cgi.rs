@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use support::{Client, Framing, Launch, Response, Server, Site, children, noise, wait_until};
 
-/// The initial environment of the script, a variable a line. `env` would show what the shell adds.
-const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; exec tr '\\0' '\\n' </proc/$$/environ";
+/// The initial environment of the script, a variable a line. `env` would show what the shell adds; and the shell must live on
+/// while it is read, because an exec replaces it.
+const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; tr '\\0' '\\n' </proc/$$/environ; :";
 const ECHO: &str = "printf 'Content-Type: application/octet-stream\\n\\n'; exec cat";
 /// Runs until a file named `go` appears beside the script.
 const WAIT_FOR_GO: &str = "while [ ! -e go ]; do sleep 0.02; done";

@@ -45,7 +45,7 @@ pub enum Framing {
 }
 
 /// One response.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -165,9 +165,9 @@ impl Client {
     /// Reads a head only; the body stays in the connection. `framing` is what the fields say.
     #[track_caller]
     pub fn read_head(&mut self) -> Response {
-        let end = self.find(b"\r\n\r\n").unwrap_or_else(|| {
-            panic!("the connection ended before a whole head: {:?}", String::from_utf8_lossy(&self.pending))
-        });
+        let end = self
+            .find(b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("the connection ended before a whole head: {}", show(&self.pending)));
         let head = self.take(end + 4);
         let response = parse_head(&head);
         if response.status >= 200 {
@@ -193,9 +193,7 @@ impl Client {
     /// Reads until these bytes have come; returns everything up to and with them.
     #[track_caller]
     pub fn read_until(&mut self, needle: &[u8]) -> Vec<u8> {
-        let Some(at) = self.find(needle) else {
-            panic!("{:?} never came; got {:?}", String::from_utf8_lossy(needle), String::from_utf8_lossy(&self.pending))
-        };
+        let Some(at) = self.find(needle) else { panic!("{} never came; got {}", show(needle), show(&self.pending)) };
         self.take(at + needle.len())
     }
 
@@ -203,7 +201,7 @@ impl Client {
     #[track_caller]
     pub fn expect_close(&mut self) {
         while self.pull() {}
-        assert!(self.pending.is_empty(), "after the last response: {:?}", String::from_utf8_lossy(&self.pending));
+        assert!(self.pending.is_empty(), "after the last response: {}", show(&self.pending));
     }
 
     /// Everything until the server closes.
@@ -253,7 +251,7 @@ impl Client {
             Ok(0) => self.ended = true,
             Ok(n) => self.pending.extend_from_slice(&buf[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => self.ended = true,
-            Err(e) => panic!("waiting for the server: {e}; so far {:?}", String::from_utf8_lossy(&self.pending)),
+            Err(e) => panic!("waiting for the server: {e}; so far {}", show(&self.pending)),
         }
         !self.ended
     }
@@ -340,9 +338,26 @@ impl Response {
     /// Asserts the status, and shows the whole response when it is another one.
     #[track_caller]
     pub fn expect(self, status: u16) -> Response {
-        assert_eq!(self.status, status, "{:?}\n{}", self.fields, self.text());
+        assert_eq!(self.status, status, "{self:?}");
         self
     }
+}
+
+/// What a failed test shows: the fields, and as much of the body as a person reads.
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{} ({:?}, complete: {})", self.status_line, self.framing, self.complete)?;
+        for (name, value) in &self.fields {
+            writeln!(f, "    {name}: {value}")?;
+        }
+        write!(f, "    {} bytes: {}", self.body.len(), show(&self.body))
+    }
+}
+
+/// The beginning of some bytes, printable.
+fn show(bytes: &[u8]) -> String {
+    let shown = bytes[..bytes.len().min(400)].escape_ascii().to_string();
+    if bytes.len() > 400 { shown + "..." } else { shown }
 }
 
 /// How the body of a response to `method` ends (RFC 9112 section 6.3).
