@@ -55,22 +55,22 @@ const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!"];
 
 #[test]
 fn arrows_point_one_way() {
-    report(sources().iter().flat_map(|source| arrow_faults(source)));
+    report(sources().iter().flat_map(arrow_faults));
 }
 
 #[test]
 fn pure_layers_are_pure() {
-    report(sources().iter().flat_map(|source| purity_faults(source)));
+    report(sources().iter().flat_map(purity_faults));
 }
 
 #[test]
 fn unsafe_stays_behind_the_fence_and_says_why() {
-    report(sources().iter().flat_map(|source| unsafe_faults(source)));
+    report(sources().iter().flat_map(unsafe_faults));
 }
 
 #[test]
 fn nothing_is_left_unfinished() {
-    report(sources().iter().flat_map(|source| unfinished_faults(source)));
+    report(sources().iter().flat_map(unfinished_faults));
 }
 
 #[test]
