@@ -8,16 +8,24 @@ mod config;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use ucaffeine::rt;
 use ucaffeine::rt::cpu::{self, CpuFacts};
+use ucaffeine::rt::process::orphans;
+use ucaffeine::rt::signal::{Signal, Signals};
+use ucaffeine::serve::{Server, StartError};
 
 use banner::{Explained, Look, Started};
 use config::{Config, Problem, ProblemKind};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_CONFIGURATION: u8 = 3;
+const EXIT_BIND: u8 = 4;
+const EXIT_ENGINE: u8 = 5;
 
 fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -30,24 +38,94 @@ fn main() -> ExitCode {
     }
 }
 
-/// The part to fill in: bind, start the cores, print the banner, wait for the signal, drain.
+/// Binds, starts the cores, says so, waits for the signal, drains.
 fn run(config: Config) -> ExitCode {
-    let cpus = cpu::plan(&CpuFacts::read(), config.options.cores);
+    // Before any thread exists, so that all of them inherit the mask and the signals come to us.
+    let signals = match Signals::new(&[Signal::INT, Signal::TERM]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot wait for signals: {error}"), ExitCode::FAILURE),
+    };
+    let has_scripts = config.options.sites.iter().any(|site| !site.mounts.is_empty());
+    if has_scripts && let Err(error) = orphans::become_subreaper() {
+        tracing::warn!(%error, "what scripts leave behind goes to init");
+    }
+    let server = match Server::start(config.options.clone()) {
+        Ok(server) => server,
+        Err(error) => return failed(&error.to_string(), exit_code(&error).into()),
+    };
     let look = if std::io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-    let engine = config.options.engine.to_string();
-    let facts = Started { listen: &config.options.listen, options: &config.options, cpus: &cpus, engine: &engine };
+    let facts = Started {
+        listen: server.listening(),
+        options: &config.options,
+        cpus: server.plan(),
+        engine: "uring (io_uring, one ring a core)",
+    };
     print(&banner::started(&facts, look));
+    wait(&signals, &server, has_scripts);
     ExitCode::SUCCESS
+}
+
+/// How often what scripts have left behind is looked for and reaped.
+const ORPHANS_EVERY: Duration = Duration::from_secs(1);
+
+/// From the first signal on the server drains, from the second it cuts; meanwhile, orphans are reaped.
+fn wait(signals: &Signals, server: &Server, has_scripts: bool) {
+    let (stopped, stopping) = std::sync::mpsc::channel::<()>();
+    let stopper = server.stopper();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            server.wait_stopped();
+            drop(stopped);
+        });
+        let mut signalled = false;
+        loop {
+            let every = if signalled { ORPHANS_EVERY / 20 } else { ORPHANS_EVERY };
+            match signals.wait_timeout(every) {
+                Ok(None) => {}
+                Ok(Some(_)) if signalled => stopper.cut(),
+                Ok(Some(_)) => {
+                    signalled = true;
+                    stopper.drain();
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot wait for signals: stopping");
+                    return stopper.cut();
+                }
+            }
+            if has_scripts {
+                // NotFound: a kernel without CONFIG_PROC_CHILDREN; then orphans stay zombies until we end.
+                let _ = orphans::reap(|_| false);
+            }
+            if stopping.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                return;
+            }
+        }
+    });
+}
+
+fn exit_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Bind { .. } => EXIT_BIND,
+        StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
+        StartError::Site { .. } | StartError::Log { .. } => EXIT_CONFIGURATION,
+        _ => 1,
+    }
+}
+
+fn failed(why: &str, code: ExitCode) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "ucaffeine: {why}");
+    code
 }
 
 fn explain(config: &Config) -> ExitCode {
     let cpus = cpu::plan(&CpuFacts::read(), config.options.cores);
-    let asked = [(String::from("asked for"), config.options.engine.to_string())];
+    let mut capabilities = vec![("asked for".to_owned(), config.options.engine.to_string())];
+    capabilities.extend(rt::capabilities());
     let facts = Explained {
         options: &config.options,
         cpus: &cpus,
-        capabilities: &asked,
-        memlock: &[],
+        capabilities: &capabilities,
+        memlock: &rt::memlock_plan(cpus.cores),
         settled: &config.settled,
     };
     print(&banner::explain(&facts));

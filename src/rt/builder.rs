@@ -220,6 +220,15 @@ pub(crate) fn locked_bytes(sizes: RingSizes) -> u64 {
     submissions + completions + pages(BufRing::locked_bytes(sizes.buffers))
 }
 
+/// What io_uring can do here, found out by setting one up on a thread of its own: (what, answer).
+pub fn capabilities() -> Vec<(String, String)> {
+    let probe = || match Builder::new().build() {
+        Err(why) => vec![("io_uring".to_owned(), why.to_string())],
+        Ok(runtime) => runtime.core.driver.borrow().describe(),
+    };
+    std::thread::spawn(probe).join().unwrap_or_default()
+}
+
 /// The memlock plan: each rung of sizes, and what it needs on each core.
 pub fn memlock_plan(cores: usize) -> Vec<(String, String)> {
     let limit = match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {

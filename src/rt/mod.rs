@@ -55,7 +55,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-pub use builder::{Builder, Unavailable};
+pub use builder::{Builder, Unavailable, capabilities, memlock_plan};
 pub use mailbox::Remote;
 pub use select::{Either, join2, select2};
 pub use stats::Stats;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use super::op::{Op, Unclaimed, filled};
 use super::sys::signal::{Blocked, SignalSet, block, signalfd};
@@ -48,23 +49,23 @@ impl Signals {
         }
     }
 
-    /// The next signal, for a thread without a runtime: blocks.
+    /// The next signal, for a thread without a runtime: blocks it, for `patience` at most.
     ///
     /// # Errors
     /// poll(2), read(2); hardly ever.
-    pub fn wait(&self) -> io::Result<Signal> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        loop {
-            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], None) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            }
-            let mut info = [0; INFO_BYTES];
-            match rustix::io::read(&self.fd, &mut info) {
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                count => return count.map_err(io::Error::from).and_then(|count| number(&info[..count])),
-            }
+    pub fn wait_timeout(&self, patience: Duration) -> io::Result<Option<Signal>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let patience = Timespec::try_from(patience).ok();
+        match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], patience.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut info = [0; INFO_BYTES];
+        match rustix::io::read(&self.fd, &mut info) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(count) => number(&info[..count]).map(Some),
         }
     }
 }

@@ -32,6 +32,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
@@ -41,6 +42,9 @@ use options::{Engine, Listen, Options};
 use stop::{Stage, StopSignal};
 
 pub use metrics::CoreStats;
+
+/// How often `wait_stopped` looks.
+const STOPPED_POLL: Duration = Duration::from_millis(20);
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
@@ -172,6 +176,13 @@ impl Server {
         self.join_all();
     }
 
+    /// Waits until every core has stopped, without taking the server apart.
+    pub fn wait_stopped(&self) {
+        while !self.cores.iter().all(|core| core.thread.as_ref().is_none_or(JoinHandle::is_finished)) {
+            std::thread::sleep(STOPPED_POLL);
+        }
+    }
+
     /// What each core has counted.
     pub fn stats(&self) -> Vec<CoreStats> {
         self.cores
@@ -196,15 +207,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.cut_and_drain();
-        self.join_all();
-    }
-}
-
-impl Server {
-    fn cut_and_drain(&self) {
-        self.drain();
+        // Cutting includes draining: a stage that is reached has all before it behind it.
         self.cut();
+        self.join_all();
     }
 }
 

@@ -68,4 +68,12 @@ impl Driver {
             Driver::Sim(sim) => sim.queued(),
         }
     }
+
+    /// What the engine can do, for people: (what, answer).
+    pub(crate) fn describe(&self) -> Vec<(String, String)> {
+        match self {
+            Driver::Uring(uring) => uring.describe(),
+            Driver::Sim(_) => vec![("engine".to_owned(), "simulated".to_owned())],
+        }
+    }
 }

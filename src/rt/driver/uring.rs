@@ -55,8 +55,8 @@ impl Uring {
         self.ring.pool()
     }
 
-    pub(crate) fn overflowed(&mut self) -> bool {
-        self.ring.overflowed()
+    pub(crate) fn describe(&self) -> Vec<(String, String)> {
+        self.ring.describe()
     }
 }
 

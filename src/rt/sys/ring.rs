@@ -55,7 +55,7 @@ impl Ring {
     pub(crate) fn new(sizes: RingSizes) -> io::Result<Ring> {
         let pool = Rc::new(BufRing::new(sizes.buffers, sizes.buffer_bytes)?);
         // NO_SQARRAY is 6.6; every other flag is 6.1 or older.
-        let mut ring = match builder(sizes).setup_no_sqarray().build(sizes.sq_entries) {
+        let ring = match builder(sizes).setup_no_sqarray().build(sizes.sq_entries) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder(sizes).build(sizes.sq_entries)?,
             other => other?,
         };
@@ -128,15 +128,19 @@ impl Ring {
         }
     }
 
-    /// The next completion, if one is there.
-    pub(crate) fn reap(&mut self) -> Option<Cqe> {
-        let cqe = self.ring.completion().next()?;
-        Some(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() })
-    }
-
-    /// Completions that the kernel had to keep elsewhere because the queue was full.
-    pub(crate) fn overflowed(&mut self) -> bool {
-        self.ring.submission().cq_overflow()
+    /// What this kernel's ring can do, for people: (what, answer).
+    pub(crate) fn describe(&self) -> Vec<(String, String)> {
+        let params = self.ring.params();
+        let yes = |has: bool, instead: &str| if has { "yes".to_owned() } else { format!("no: {instead}") };
+        let outside = message_from_outside(self.as_raw_fd(), u64::MAX).is_ok();
+        [
+            ("io_uring", format!("yes, {} + {} entries", params.sq_entries(), params.cq_entries())),
+            ("waits are not iowait (6.15)", yes(params.is_feature_no_iowait(), "an idle server shows as iowait")),
+            ("minimum wait (6.12)", yes(self.has_min_wait, "each turn waits for one completion")),
+            ("messages from any thread (6.13)", yes(outside, "an eventfd wakes the cores")),
+        ]
+        .map(|(what, answer)| (what.to_owned(), answer))
+        .into()
     }
 
     /// Calls `f` for each completion that is there now: one look at the tail for all of them.
