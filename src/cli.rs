@@ -59,6 +59,8 @@ pub(crate) fn command() -> Command {
         .about("Serves a folder over HTTP/1.1, and runs the CGI programs in it: one pinned thread per core.")
         .override_usage("ucaffeine [DIR] [FLAGS]")
         .max_term_width(100)
+        // The last one wins, so that a wrapper's flags can be corrected by appending.
+        .args_override_self(true)
         .after_help(AFTER_SHORT)
         .after_long_help(AFTER_LONG)
         .arg(

@@ -40,10 +40,15 @@ impl BodyFraming {
 /// The status line. It says HTTP/1.1 to 1.0 clients too (RFC 9110 section 2.5). A code without a registered phrase
 /// gets none.
 pub fn write_status(out: &mut Vec<u8>, status: Status) {
+    write_status_with(out, status, status.phrase().as_bytes());
+}
+
+/// As [`write_status`], with a phrase of the caller's; control characters in it become spaces.
+pub fn write_status_with(out: &mut Vec<u8>, status: Status, phrase: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_decimal(out, status.code().into());
     out.push(b' ');
-    out.extend_from_slice(status.phrase().as_bytes());
+    out.extend(phrase.iter().map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }));
     out.extend_from_slice(b"\r\n");
 }
 

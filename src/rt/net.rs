@@ -207,20 +207,20 @@ impl TcpStream {
                 }
                 Poll::Ready(Next::Result(outcome)) => outcome,
             };
-            match (outcome.result, -outcome.result) {
-                (_, libc::ENOBUFS) => {
+            match -outcome.result {
+                libc::ENOBUFS => {
                     *recv = None;
                     if starved(context) {
                         return Poll::Pending;
                     }
                 }
                 // Paused, or more buffers waited here than one connection may hold: armed again now.
-                (_, libc::ECANCELED) => *recv = None,
-                (0, _) => {
-                    self.ended.set(true);
-                    return Poll::Ready(Ok(None));
+                libc::ECANCELED => *recv = None,
+                _ => {
+                    let taken = take_buffer(outcome);
+                    self.ended.set(matches!(taken, Ok(None)));
+                    return Poll::Ready(taken);
                 }
-                _ => return Poll::Ready(take_buffer(outcome).map(Some)),
             }
         }
     }
@@ -335,15 +335,6 @@ impl TcpStream {
         Ok(if events & gone == 0 { Hangup::Finished } else { Hangup::Gone })
     }
 
-    /// Waits until the peer is gone for good: a reset or a broken connection, not a mere end of its input.
-    ///
-    /// # Errors
-    /// poll(2).
-    pub async fn broken(&self) -> io::Result<()> {
-        // POLLERR and POLLHUP are always reported.
-        self.poll_events(0).await.map(drop)
-    }
-
     async fn poll_events(&self, events: u32) -> io::Result<usize> {
         Op::start((), Unclaimed::Forget, |()| Sqe::poll(self.fd, events)).await.0.count()
     }
@@ -353,15 +344,24 @@ impl TcpStream {
     /// # Errors
     /// `Unsupported` for a Unix socket; ENOTCONN.
     pub async fn peer_addr(&self) -> io::Result<SocketAddr> {
-        const SO_PEERNAME: i32 = 28;
-        let room = Vec::with_capacity(size_of::<libc::sockaddr_storage>());
-        let entry = |room: &mut Vec<u8>| {
-            Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), room.capacity())
+        // The kernel refuses room that the address does not fill (EINVAL): first as for IPv4, whose length is enough to
+        // see whether it is IPv6.
+        let room = self.peer_name(size_of::<libc::sockaddr_in>()).await?;
+        let family = room.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes));
+        let room = match i32::from(family) {
+            libc::AF_INET6 => self.peer_name(size_of::<libc::sockaddr_in6>()).await?,
+            _ => room,
         };
+        socket::from_sockaddr_bytes(&room).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    async fn peer_name(&self, len: usize) -> io::Result<Vec<u8>> {
+        const SO_PEERNAME: i32 = 28;
+        let room = Vec::with_capacity(len);
+        let entry = |room: &mut Vec<u8>| Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len);
         let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
         let (count, room) = filled(outcome, room);
-        count?;
-        socket::from_sockaddr_bytes(&room).ok_or_else(|| io::ErrorKind::Unsupported.into())
+        count.map(|_| room)
     }
 
     /// Our own address on this connection: which of several was connected to.
@@ -483,9 +483,15 @@ pub(super) fn starved(context: &Context<'_>) -> bool {
     })
 }
 
-/// The buffer of a completion that has one.
-pub(super) fn take_buffer(outcome: Outcome) -> io::Result<RecvBuf> {
-    let len = outcome.count()?;
-    let bid = outcome.buffer().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(with_core(|core| core.driver.borrow().pool().guard(bid, len)))
+/// The buffer of a completion that has one. A completion without data may have one too (a READ at the end of a pipe has):
+/// it goes back to the pool.
+pub(super) fn take_buffer(outcome: Outcome) -> io::Result<Option<RecvBuf>> {
+    let guard = outcome.buffer().map(|bid| {
+        let len = outcome.count().unwrap_or(0);
+        with_core(|core| core.driver.borrow().pool().guard(bid, len))
+    });
+    match outcome.count()? {
+        0 => Ok(None),
+        _ => guard.ok_or_else(|| io::ErrorKind::InvalidData.into()).map(Some),
+    }
 }

@@ -76,10 +76,9 @@ impl PipeReader {
         loop {
             let fd = Fd::Raw(self.fd.as_raw_fd());
             let (outcome, ()) = Op::start((), Unclaimed::Forget, |()| Sqe::read_select(fd)).await;
-            match (outcome.result, -outcome.result) {
-                (0, _) => return Ok(None),
-                (_, libc::EINTR | libc::EAGAIN) => {}
-                (_, libc::ENOBUFS) => {
+            match -outcome.result {
+                libc::EINTR | libc::EAGAIN => {}
+                libc::ENOBUFS => {
                     let mut waited = false;
                     poll_fn(|context| match waited {
                         false if starved(context) => {
@@ -90,7 +89,7 @@ impl PipeReader {
                     })
                     .await;
                 }
-                _ => return take_buffer(outcome).map(Some),
+                _ => return take_buffer(outcome),
             }
         }
     }

@@ -82,7 +82,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 worker.metrics.requests.add(1);
                 conn.begin(&worker.limits, worker.now_ms(), &request);
                 link.requests_left -= u64::from(link.requests_left != u64::MAX);
-                if link.requests_left == 0 || worker.draining.get() {
+                // A request that is refused as malformed is the last: what follows it cannot be trusted either.
+                if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
                 let (_, step) = answer.write(decided, out, conn.keep_alive());
@@ -153,6 +154,12 @@ enum Decision<'a> {
     Reply(Reply<'a>),
     File(Rc<Entry>),
     Run(Box<cgi::Located>),
+}
+
+impl Decision<'_> {
+    fn is_bad_request(&self) -> bool {
+        matches!(self, Decision::Reply(reply) if reply.status() == Status::BAD_REQUEST)
+    }
 }
 
 /// A status, and how many bytes of body it came with: for the log.

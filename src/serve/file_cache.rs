@@ -81,6 +81,9 @@ impl FileCache {
             entry.fresh_until_ms.set(now_ms + FRESH_MS);
             return None;
         }
+        if entry.has_changed() {
+            return None;
+        }
         entry.hot.set(true);
         Some(Rc::clone(entry))
     }
@@ -201,6 +204,15 @@ impl FileCache {
 }
 
 impl Entry {
+    /// A large file is open: whether it was written to is a cheap question (`fstat`, 0.2 us), and a wrong length costs a
+    /// connection.
+    fn has_changed(&self) -> bool {
+        match &self.content {
+            Content::File(file) => file.metadata().ok() != self.identity,
+            Content::None | Content::Memory(_) => false,
+        }
+    }
+
     /// Bytes and open files that it holds.
     fn cost(&self) -> (usize, usize) {
         match &self.content {

@@ -163,8 +163,11 @@ pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
     worker.draining.set(true);
     worker.registry.wake_all();
     let deadline = rt::time::sleep(Duration::from_millis(worker.options.drain_ms_max));
-    rt::select2(all_left(&worker), rt::select2(deadline, stop.reached(Stage::Cutting))).await;
-    // What is left is cut: scripts get a TERM, and as long as they always have before the KILL.
+    let late = rt::select2(deadline, stop.reached(Stage::Cutting));
+    if let rt::Either::First(()) = rt::select2(all_left(&worker), late).await {
+        return;
+    }
+    // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
     let _ = rt::time::timeout(patience, scripts_ended(&worker)).await;
@@ -173,13 +176,14 @@ pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
 async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener) {
     let stop = worker.stop.clone();
     rt::select2(worker.clone().accept(&listener), stop.reached(Stage::Draining)).await;
-    // What is in the backlog has been promised an answer: taken until nothing comes in one turn.
+    // What is in the backlog has been promised an answer: it is taken, but for no longer than a moment.
     listener.pause();
-    while let rt::Either::First(Ok(stream)) =
-        rt::select2(listener.accept(), rt::time::sleep(Duration::from_millis(BACKLOG_MS_MAX))).await
-    {
-        worker.welcome(stream);
-    }
+    let _ = rt::time::timeout(Duration::from_millis(BACKLOG_MS_MAX), async {
+        while let Ok(stream) = listener.accept().await {
+            worker.welcome(stream);
+        }
+    })
+    .await;
 }
 
 async fn all_left(worker: &Worker) {

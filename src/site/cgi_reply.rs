@@ -9,7 +9,7 @@
 //!   framed again, so that it can neither cut the connection's framing nor its keep-alive short.
 
 use super::reply::{HeadContext, write_end};
-use crate::http::response::{BodyFraming, write_field, write_framing, write_status};
+use crate::http::response::{BodyFraming, write_field, write_framing, write_status_with};
 use crate::http::status::Status;
 
 /// What the output so far is.
@@ -30,6 +30,8 @@ pub enum Parsed<'b> {
 pub struct CgiReply<'b> {
     /// The status.
     pub status: Status,
+    /// What the script calls it; empty where it left that to us.
+    phrase: &'b [u8],
     /// How the script delimits its body.
     pub output: Output,
     /// Where the body starts in the bytes that were parsed.
@@ -71,7 +73,8 @@ impl CgiReply<'_> {
     /// Appends the head of the reply, to its blank line. `framing` is what [`CgiReply::framing`] said, or `Length` when
     /// the whole body is there already. `UntilClose` closes, whatever the context says.
     pub fn write_head(&self, out: &mut Vec<u8>, framing: BodyFraming, context: &HeadContext<'_>) {
-        write_status(out, self.status);
+        let phrase = if self.phrase.is_empty() { self.status.phrase().as_bytes() } else { self.phrase };
+        write_status_with(out, self.status, phrase);
         write_field(out, "Server", b"ucaffeine");
         for line in Lines(self.lines) {
             // The lines were found valid before this value could be made.
@@ -98,15 +101,15 @@ fn interpret(head: &[u8], is_nph: bool) -> Result<Parsed<'_>, &'static str> {
     if fields.count == 0 {
         return Err("its head has no fields");
     }
-    let status = match (fields.status, fields.location) {
+    let (status, phrase) = match (fields.status, fields.location) {
         (Some(value), _) => final_status(value)?,
         (None, Some(location)) if fields.count == 1 && is_local(location) => return local_redirect(location),
-        (None, Some(_)) => Status::FOUND,
-        (None, None) => Status::OK,
+        (None, Some(_)) => (Status::FOUND, b"".as_slice()),
+        (None, None) => (Status::OK, b"".as_slice()),
     };
     // In a document, Transfer-Encoding is not the script's to say: it is dropped like the others of its kind.
     let output = fields.content_length.map_or(Output::UntilEof, Output::Length);
-    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), lines: head }))
+    Ok(Parsed::Document(CgiReply { status, phrase, output, head_len: head.len(), lines: head }))
 }
 
 /// A complete response. Its length may be said in either of HTTP's ways, but only in one.
@@ -114,7 +117,7 @@ fn complete(head: &[u8]) -> Result<Parsed<'_>, &'static str> {
     let status_line = Lines(head).next().unwrap_or(b"");
     let after_minor = status_line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.split_first());
     let Some((b'0'..=b'9', [b' ', rest @ ..])) = after_minor else { return Err("its status line is malformed") };
-    let status = final_status(rest)?;
+    let (status, phrase) = final_status(rest)?;
     let after_status_line = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| at + 1);
     let lines = &head[after_status_line..];
     let fields = Fields::collect(lines)?;
@@ -125,7 +128,7 @@ fn complete(head: &[u8]) -> Result<Parsed<'_>, &'static str> {
         (None, Some(_)) => return Err("its Transfer-Encoding is not chunked"),
         (Some(_), Some(_)) => return Err("it has both Content-Length and Transfer-Encoding"),
     };
-    Ok(Parsed::Document(CgiReply { status, output, head_len: head.len(), lines }))
+    Ok(Parsed::Document(CgiReply { status, phrase, output, head_len: head.len(), lines }))
 }
 
 /// A path is local; what starts with two slashes names a host, and a fragment is for the client to resolve.
@@ -138,16 +141,16 @@ fn local_redirect(location: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if is_target { Ok(Parsed::LocalRedirect(location)) } else { Err("its local Location is not a path") }
 }
 
-/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once. The phrase is not passed on: it
-/// has no meaning (RFC 9112 section 4), and the later versions of HTTP have none.
-fn final_status(value: &[u8]) -> Result<Status, &'static str> {
+/// `404`, `404 ` or `404 Not Found`; a final status, because the script answers once, and its phrase, perhaps empty.
+fn final_status(value: &[u8]) -> Result<(Status, &[u8]), &'static str> {
     const WHY: &str = "its status is not a number from 200 to 599";
     let (digits, phrase) = value.split_first_chunk::<3>().ok_or(WHY)?;
     if !digits.iter().all(u8::is_ascii_digit) || !(phrase.is_empty() || phrase.starts_with(b" ")) {
         return Err(WHY);
     }
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-    Status::from_code(code).filter(|_| (200..600).contains(&code)).ok_or(WHY)
+    let status = Status::from_code(code).filter(|_| (200..600).contains(&code)).ok_or(WHY)?;
+    Ok((status, phrase.trim_ascii()))
 }
 
 /// The fields on which the meaning of a head depends.

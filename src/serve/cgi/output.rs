@@ -120,7 +120,11 @@ async fn end_of_output(
 async fn read(shared: &Shared<'_>, worker: &Worker, stdout: &PipeReader) -> Option<RecvBuf> {
     let mut reading = pin!(stdout.read());
     let bytes = poll_fn(|context| match reading.as_mut().poll(context) {
-        Poll::Ready(read) => Poll::Ready(read.ok().flatten()),
+        Poll::Ready(Err(error)) => {
+            tracing::error!(%error, "a script's output cannot be read");
+            Poll::Ready(None)
+        }
+        Poll::Ready(Ok(bytes)) => Poll::Ready(bytes),
         Poll::Pending if shared.stdout_held.get() => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })
