@@ -224,7 +224,9 @@ impl Core {
         let in_flight = self.slots.borrow().in_flight();
         let buffers_out = self.driver.borrow().pool().outstanding();
         let timers = self.timers.borrow().armed();
+        let enters = self.driver.borrow().enters();
         self.stats.snapshot(Stats {
+            enters,
             tasks: self.tasks.live(),
             tasks_panicked: self.tasks.panicked.get(),
             operations_in_flight: in_flight,

@@ -61,6 +61,14 @@ impl Driver {
         }
     }
 
+    /// Calls of `io_uring_enter`.
+    pub(crate) fn enters(&self) -> u64 {
+        match self {
+            Driver::Uring(uring) => uring.enters(),
+            Driver::Sim(_) => 0,
+        }
+    }
+
     /// Entries that were pushed and not yet submitted.
     pub(crate) fn queued(&mut self) -> usize {
         match self {

@@ -55,6 +55,10 @@ impl Uring {
         self.ring.pool()
     }
 
+    pub(crate) fn enters(&self) -> u64 {
+        self.ring.enters()
+    }
+
     pub(crate) fn overflowed(&mut self) -> bool {
         self.ring.overflowed()
     }

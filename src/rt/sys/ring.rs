@@ -22,6 +22,7 @@ pub(crate) struct Ring {
     ring: IoUring<squeue::Entry, cqueue::Entry>,
     enter_flags: u32,
     has_min_wait: bool,
+    enters: u64,
     /// Declared after `ring`: the ring closes before the pool's memory goes.
     pool: Rc<BufRing>,
 }
@@ -55,7 +56,7 @@ impl Ring {
     pub(crate) fn new(sizes: RingSizes) -> io::Result<Ring> {
         let pool = Rc::new(BufRing::new(sizes.buffers, sizes.buffer_bytes)?);
         // NO_SQARRAY is 6.6; every other flag is 6.1 or older.
-        let mut ring = match builder(sizes).setup_no_sqarray().build(sizes.sq_entries) {
+        let ring = match builder(sizes).setup_no_sqarray().build(sizes.sq_entries) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder(sizes).build(sizes.sq_entries)?,
             other => other?,
         };
@@ -65,11 +66,9 @@ impl Ring {
         unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, BUF_GROUP, 0) }?;
         // Cold opens are the only thing that may reach io-wq; a burst of them must not become a burst of threads.
         ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
-        // Saves the descriptor look-up of each enter (5.18); a ring works without.
-        let _ = ring.submitter().register_ring_fd();
         let params = ring.params();
         let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), ring, pool })
+        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), enters: 0, ring, pool })
     }
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
@@ -84,6 +83,11 @@ impl Ring {
             Ok(()) => Ok(()),
             Err(_full) => Err(lent),
         }
+    }
+
+    /// `io_uring_enter` calls so far.
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters
     }
 
     /// How many entries wait for the next enter.
@@ -115,6 +119,7 @@ impl Ring {
             args = args.timespec(&timespec);
         }
         let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags;
+        self.enters += 1;
         // SAFETY: `args` and `timespec` are the kernel's `io_uring_getevents_arg` and its timespec, alive for the call.
         let entered = unsafe { self.ring.submitter().enter(submit, completions, flags, Some(&args)) };
         match entered {
