@@ -142,7 +142,9 @@ impl Runtime {
 impl Core {
     /// One turn: everything queued goes to the kernel, everything that is done comes back, in one syscall.
     fn turn(&self) {
-        let wait = self.wait();
+        let pool = Rc::clone(self.driver.borrow().pool());
+        let starving = pool.wake_starved();
+        let wait = if starving { Wait::No } else { self.wait() };
         let mut driver = self.driver.borrow_mut();
         self.stats.submitted(driver.queued() as u64);
         driver.enter(wait).expect("io_uring_enter failed for a reason that is a bug here");

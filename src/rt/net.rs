@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
 use super::stats::add;
-use super::sys::buf_ring::RecvBuf;
+use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::socket::{self, Share};
 use super::sys::sqe::{Fd, Sqe};
@@ -145,6 +145,7 @@ pub struct TcpStream {
     fd: Fd,
     /// The armed multishot receive, and results that wait in it.
     recv: RefCell<Option<Multi>>,
+    starved: Ticket,
     ended: Cell<bool>,
 }
 
@@ -153,7 +154,7 @@ pub type UnixStream = TcpStream;
 
 impl TcpStream {
     fn new(fd: Fd) -> TcpStream {
-        TcpStream { fd, recv: RefCell::new(None), ended: Cell::new(false) }
+        TcpStream { fd, recv: RefCell::new(None), starved: Ticket::default(), ended: Cell::new(false) }
     }
 
     /// Connects.
@@ -195,6 +196,9 @@ impl TcpStream {
         if self.ended.get() {
             return Poll::Ready(Ok(None));
         }
+        if self.starved.in_line() && must_wait(&self.starved, context) {
+            return Poll::Pending;
+        }
         let mut recv = self.recv.borrow_mut();
         loop {
             let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd)));
@@ -209,7 +213,7 @@ impl TcpStream {
             match (outcome.result, -outcome.result) {
                 (_, libc::ENOBUFS) => {
                     *recv = None;
-                    if starved(context) {
+                    if starved(&self.starved, context) {
                         return Poll::Pending;
                     }
                 }
@@ -420,12 +424,15 @@ impl WriteHalf<'_> {
     }
 }
 
-/// The pool was empty: true to wait for a buffer to come back, false to try again at once.
-pub(super) fn starved(context: &Context<'_>) -> bool {
-    with_core(|core| {
-        add(&core.stats.buffers_exhausted, 1);
-        planted(Bug::EnobufsNotRearmed) || core.driver.borrow().pool().wait_for_one(context.waker())
-    })
+/// The kernel found the pool empty: true to wait for a buffer to come back, false to try again at once.
+pub(super) fn starved(ticket: &Ticket, context: &Context<'_>) -> bool {
+    with_core(|core| add(&core.stats.buffers_exhausted, 1));
+    planted(Bug::EnobufsNotRearmed) || must_wait(ticket, context)
+}
+
+/// Whether the holder of the ticket is still in line.
+pub(super) fn must_wait(ticket: &Ticket, context: &Context<'_>) -> bool {
+    with_core(|core| core.driver.borrow().pool().must_wait(ticket, context.waker()))
 }
 
 /// The buffer of a completion that has one.

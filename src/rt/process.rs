@@ -19,14 +19,15 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitStatus;
+use std::task::Poll;
 
 pub use super::spawner::{Child, Command, Exited, NICE_INCREMENT, Priority, SpawnFuture, Spawner, Stdio, orphans};
 pub use super::sys::signal::Signal;
 pub use super::sys::spawn::{Cause, SpawnError};
 
-use super::net::{starved, take_buffer};
+use super::net::{must_wait, starved, take_buffer};
 use super::op::{Op, Unclaimed};
-use super::sys::buf_ring::RecvBuf;
+use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::IoBuf;
 use super::sys::pipe::{Nonblocking, pipe};
 use super::sys::spawn::exit_status;
@@ -80,13 +81,11 @@ impl PipeReader {
                 (0, _) => return Ok(None),
                 (_, libc::EINTR | libc::EAGAIN) => {}
                 (_, libc::ENOBUFS) => {
-                    let mut waited = false;
-                    poll_fn(|context| match waited {
-                        false if starved(context) => {
-                            waited = true;
-                            std::task::Poll::Pending
-                        }
-                        _ => std::task::Poll::Ready(()),
+                    let ticket = Ticket::default();
+                    poll_fn(|context| {
+                        let wait =
+                            if ticket.in_line() { must_wait(&ticket, context) } else { starved(&ticket, context) };
+                        if wait { Poll::Pending } else { Poll::Ready(()) }
                     })
                     .await;
                 }
