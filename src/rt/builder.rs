@@ -100,13 +100,14 @@ impl Builder {
         assert!(!HAD_RUNTIME.replace(true), "a thread has at most one ucaffeine runtime in its life");
         let (id, mailbox) = mailbox::register(|| Mailbox::new(bell)).expect("65,536 runtimes");
         let now_ns = driver.now_ns();
+        let direct = Rc::new(DirectTable::new(self.sizes.direct_slots));
         let core = Rc::new(Core {
             id,
-            slots: Slots::new(Rc::clone(driver.pool())).into(),
+            slots: Slots::new(Rc::clone(driver.pool()), Rc::clone(&direct)).into(),
             driver: driver.into(),
             tasks: task::Tasks::new(id),
             timers: timer::Wheel::new(now_ns / 1_000_000).into(),
-            direct: DirectTable::new(self.sizes.direct_slots),
+            direct,
             mailbox,
             stats: stats::Counters::default(),
             main_woken: Cell::new(false),

@@ -87,7 +87,7 @@ pub(crate) struct Core {
     pub(crate) slots: SharedSlots,
     tasks: task::Tasks,
     pub(crate) timers: RefCell<timer::Wheel>,
-    pub(crate) direct: direct::DirectTable,
+    pub(crate) direct: Rc<direct::DirectTable>,
     mailbox: Arc<mailbox::Mailbox>,
     pub(crate) stats: stats::Counters,
     main_woken: Cell<bool>,
@@ -158,9 +158,19 @@ impl Core {
             self.complete(cqe);
         }
         self.reaped.replace(reaped);
+        self.pause_accepts();
         self.read_mail();
         let now = self.now_ns.get() / 1_000_000;
         self.timers.borrow_mut().expire(now, |waker| waker.wake());
+    }
+
+    /// Ends the multishot accepts where the table is nearly full: here, because nobody may be there to take their results.
+    fn pause_accepts(&self) {
+        for key in self.direct.to_pause() {
+            if self.disarm(key) {
+                stats::add(&self.stats.accept_pauses, 1);
+            }
+        }
     }
 
     fn wait(&self) -> Wait {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::task::{Context, Poll};
 
+use super::direct::Room;
 use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
 use super::stats::add;
 use super::sys::buf_ring::{RecvBuf, Ticket};
@@ -22,8 +23,9 @@ use super::{Bug, planted, try_with_core, with_core};
 /// Accepts by one multishot operation while the descriptor table has room, by one operation per free slot near its end,
 /// and not at all when it is full: the backlog is then the queue.
 pub struct TcpListener {
-    listener: OwnedFd,
+    /// Declared before `listener`: its end looks at the descriptor's number, which must not be another's by then.
     multi: RefCell<Option<Multi>>,
+    listener: OwnedFd,
 }
 
 /// A listening Unix stream socket; accepts like a [`TcpListener`].
@@ -93,32 +95,31 @@ impl TcpListener {
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         let mut multi = self.multi.borrow_mut();
         loop {
-            let (used, high, low, full) =
-                with_core(|core| (core.direct.used(), core.direct.high(), core.direct.low(), core.direct.is_full()));
             let Some(armed) = multi.as_mut() else {
-                if full {
-                    with_core(|core| core.direct.wait(context.waker()));
-                    return Poll::Pending;
-                }
-                // Below the low mark for as long as it goes; above it, one accept for one free slot.
-                *multi = Some(Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), used < low)));
+                *multi = Some(match with_core(|core| core.direct.room()) {
+                    Room::Many => Multi::start(Unclaimed::CloseDirects, Sqe::accept(self.fd(), true)),
+                    Room::One => Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), false)),
+                    Room::None => {
+                        with_core(|core| core.direct.wait(context.waker()));
+                        return Poll::Pending;
+                    }
+                });
                 continue;
             };
-            if used >= high && armed.is_armed() {
-                with_core(|core| add(&core.stats.accept_pauses, 1));
-                armed.cancel();
-            }
             match armed.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => *multi = None,
                 Poll::Ready(Next::Result(outcome)) if outcome.result >= 0 => {
-                    with_core(|core| core.direct.taken());
                     return Poll::Ready(Ok(TcpStream::new(Fd::Direct(outcome.result as u32))));
                 }
                 Poll::Ready(Next::Result(outcome)) => match -outcome.result {
                     libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
-                    // The table was full after all; our count says when to try again.
-                    libc::ENFILE => {}
+                    // The system's file table is full, for ours had room. Each further try would cut a client.
+                    libc::ENFILE if with_core(|core| core.direct.used()) > 0 => {
+                        *multi = None;
+                        with_core(|core| core.direct.wait(context.waker()));
+                        return Poll::Pending;
+                    }
                     errno => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
                 },
             }
@@ -128,7 +129,7 @@ impl TcpListener {
     /// Stops accepting: the operation is cancelled, and [`accept`](Self::accept) then returns what was under way
     /// and starts anew. For a drain: call this, then accept until nothing comes, then drop.
     pub fn pause(&self) {
-        if let Some(multi) = self.multi.borrow().as_ref().filter(|multi| multi.is_armed()) {
+        if let Some(multi) = self.multi.borrow().as_ref() {
             multi.cancel();
         }
     }
@@ -165,10 +166,13 @@ impl TcpStream {
     /// ECONNREFUSED, ETIMEDOUT, ENETUNREACH, ENFILE (the table is full): connect(2).
     pub async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
         let domain = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // Not left to the kernel: its refusal might hit an accept that is under way instead, and cut a client.
+        if with_core(|core| core.direct.room()) == Room::None {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
         let entry = |(): &mut ()| Sqe::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
         let (made, ()) = Op::start((), Unclaimed::CloseDirect, entry).await;
         let slot = made.count()? as u32;
-        with_core(|core| core.direct.taken());
         let stream = TcpStream::new(Fd::Direct(slot));
         let (storage, len) = socket::to_storage(addr);
         let entry = |storage: &mut Box<_>| Sqe::connect(stream.fd, &raw const **storage, len);
@@ -230,7 +234,7 @@ impl TcpStream {
 
     /// Lets the kernel's socket buffer fill instead of ours. The next [`recv`](Self::recv) goes on.
     pub fn pause_recv(&self) {
-        if let Some(multi) = self.recv.borrow().as_ref().filter(|multi| multi.is_armed()) {
+        if let Some(multi) = self.recv.borrow().as_ref() {
             multi.cancel();
         }
     }
