@@ -4,6 +4,8 @@ mod rt_support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as Client};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,16 +16,29 @@ fn thirty_two_slots() -> rt::Builder {
     rt::Builder::new().direct_slots(32).recv_buffers(64, 4096)
 }
 
-/// Clients that each send a byte and expect it back.
+/// Clients that each send a byte and expect it back. On TCP a full backlog drops SYNs, and the client tries again after 1,
+/// 3, 7 s; on a Unix socket it just waits.
 fn clients(addr: SocketAddr, count: usize) -> Vec<JoinHandle<()>> {
+    spawn_clients(count, move || Client::connect(addr).unwrap())
+}
+
+fn unix_clients(path: &Path, count: usize) -> Vec<JoinHandle<()>> {
+    let path = path.to_owned();
+    spawn_clients(count, move || UnixStream::connect(&path).unwrap())
+}
+
+fn spawn_clients<S: Read + Write>(
+    count: usize,
+    connect: impl Fn() -> S + Clone + Send + 'static,
+) -> Vec<JoinHandle<()>> {
     let client = move || {
-        let mut client = Client::connect(addr).unwrap();
+        let mut client = connect();
         client.write_all(b"?").unwrap();
         let mut byte = [0];
         client.read_exact(&mut byte).expect("served, not cut");
         assert_eq!(byte, *b"?");
     };
-    (0..count).map(|_| std::thread::Builder::new().stack_size(64 << 10).spawn(client).unwrap()).collect()
+    (0..count).map(|_| std::thread::Builder::new().stack_size(64 << 10).spawn(client.clone()).unwrap()).collect()
 }
 
 async fn join_all(clients: Vec<JoinHandle<()>>) {
@@ -42,8 +57,10 @@ async fn echo_once(stream: TcpStream, hold: Duration) {
 #[test]
 fn two_hundred_clients_and_thirty_two_slots() {
     on_core(thirty_two_slots(), || async {
-        let (listener, addr) = listen();
-        let clients = clients(addr, 200);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = rt::net::UnixListener::bind_unix(&path).unwrap();
+        let clients = unix_clients(&path, 200);
         for _ in 0..200 {
             rt::spawn_detached(echo_once(listener.accept().await.unwrap(), Duration::from_millis(3)));
             assert!(rt::stats().direct_used <= 32);
@@ -107,11 +124,13 @@ fn a_server_that_is_slow_to_accept_cuts_nobody() {
 #[test]
 fn listeners_that_share_the_table_cut_nobody() {
     on_core(thirty_two_slots(), || async {
+        let directory = tempfile::tempdir().unwrap();
         let mut all = Vec::new();
         let served = std::rc::Rc::new(std::cell::Cell::new(0));
-        for _ in 0..4 {
-            let (listener, addr) = listen();
-            all.extend(clients(addr, 40));
+        for n in 0..4 {
+            let path = directory.path().join(n.to_string());
+            let listener = rt::net::UnixListener::bind_unix(&path).unwrap();
+            all.extend(unix_clients(&path, 40));
             let served = std::rc::Rc::clone(&served);
             rt::spawn_detached(async move {
                 for _ in 0..40 {
@@ -132,10 +151,12 @@ fn listeners_that_share_the_table_cut_nobody() {
 #[test]
 fn crossing_the_marks_never_stalls() {
     on_core(thirty_two_slots(), || async {
-        let (listener, addr) = listen();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = rt::net::UnixListener::bind_unix(&path).unwrap();
         for round in 0..30 {
             let wave = 14 + round % 18;
-            let clients = clients(addr, wave);
+            let clients = unix_clients(&path, wave);
             let mut streams = Vec::new();
             for n in 0..wave {
                 streams.push(listener.accept().await.unwrap());
@@ -189,6 +210,8 @@ fn unix_sockets_accept_too() {
         let path = directory.path().join("socket");
         let listener = rt::net::UnixListener::bind_unix(&path).unwrap();
         assert_eq!(rt::net::UnixListener::bind_unix(&path).err().unwrap().kind(), std::io::ErrorKind::AddrInUse);
+        // The second one looked whether somebody listens by connecting.
+        assert!(listener.accept().await.unwrap().recv().await.unwrap().is_none());
         let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let stream = listener.accept().await.unwrap();
         client.write_all(b"hello").unwrap();

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rt_support::*;
-use ucaffeine::rt::{self, fs, net::TcpStream, time};
+use ucaffeine::rt::{self, fs, net::TcpStream, process, time};
 
 /// Every kind of operation, polled once and dropped after `pause` turns; over and over, so that slots are used again.
 async fn drop_everything(pause: u32) {
@@ -74,19 +74,20 @@ fn a_future_that_was_never_polled_does_nothing() {
 /// A descriptor number is free again as soon as its file is dropped. An entry that still waits for its submission with
 /// that number in it must not hit whatever is opened next.
 #[test]
-fn a_write_that_was_dropped_never_reaches_the_next_file_of_its_number() {
+fn a_write_that_was_dropped_never_reaches_the_next_pipe_of_its_number() {
     on_core(small(), || async {
-        let directory = tempfile::tempdir().unwrap();
         for round in 0..50 {
-            let file = fs::File::create(directory.path().join("first")).await.unwrap();
-            let mut write = Box::pin(file.write_at(b"meant for the first".to_vec(), 0));
+            let (first, _its_reader) = process::stdin_pipe().unwrap();
+            let mut write = Box::pin(first.write_all(b"meant for the first".to_vec()));
             poll_once(write.as_mut()).await;
             drop(write);
-            drop(file);
-            let path = directory.path().join(format!("second-{round}"));
-            let second = std::fs::File::create(&path).unwrap();
+            drop(first);
+            let (second, its_reader) = process::stdin_pipe().unwrap();
             turns(2).await;
-            assert_eq!(second.metadata().unwrap().len(), 0, "round {round}");
+            second.write_all("the second's").await.0.unwrap();
+            drop(second);
+            let read = std::io::read_to_string(std::fs::File::from(its_reader)).unwrap();
+            assert_eq!(read, "the second's", "round {round}");
         }
     });
 }

@@ -205,7 +205,8 @@ impl TcpStream {
         }
         let mut recv = self.recv.borrow_mut();
         loop {
-            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd)));
+            let total = with_core(|core| core.recv_total.get());
+            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd, total)));
             let outcome = match multi.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => {
@@ -220,6 +221,11 @@ impl TcpStream {
                     if starved(&self.starved, context) {
                         return Poll::Pending;
                     }
+                }
+                // A kernel before 6.17. There, up to 32 buffers a pass (its MULTISHOT_MAX_RETRY) may come before a pause.
+                (_, libc::EINVAL) if total > 0 => {
+                    *recv = None;
+                    with_core(|core| core.recv_total.set(0));
                 }
                 // Paused, or more buffers waited here than one connection may hold: armed again now.
                 (_, libc::ECANCELED) => *recv = None,
@@ -332,8 +338,17 @@ impl TcpStream {
     /// # Errors
     /// poll(2).
     pub async fn broken(&self) -> io::Result<()> {
-        // POLLERR and POLLHUP are always reported.
-        self.poll_events(0).await.map(drop)
+        // POLLERR and POLLHUP are always reported; so is POLLRDHUP (IO_POLL_UNMASK, io_uring/poll.c), which is the end of
+        // the peer's input and no more. A multishot poll reports changes, so that one is seen once, and then the rest.
+        let arm = || Multi::start(Unclaimed::Forget, Sqe::poll_multi(self.fd, 0));
+        let mut poll = arm();
+        loop {
+            match poll_fn(|context| poll.poll_next(context)).await {
+                Next::Result(outcome) if outcome.count()? & (libc::POLLERR | libc::POLLHUP) as usize == 0 => {}
+                Next::Result(_) => return Ok(()),
+                Next::Ended => poll = arm(),
+            }
+        }
     }
 
     async fn poll_events(&self, events: u32) -> io::Result<usize> {
@@ -346,14 +361,24 @@ impl TcpStream {
     /// `Unsupported` for a Unix socket; ENOTCONN.
     pub async fn peer_addr(&self) -> io::Result<SocketAddr> {
         const SO_PEERNAME: i32 = 28;
-        let room = Vec::with_capacity(size_of::<libc::sockaddr_storage>());
-        let entry = |room: &mut Vec<u8>| {
-            Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), room.capacity())
-        };
-        let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
-        let (count, room) = filled(outcome, room);
-        count?;
-        socket::from_sockaddr_bytes(&room).ok_or_else(|| io::ErrorKind::Unsupported.into())
+        // Asked for more than it has, the kernel says EINVAL (net/core/sock.c); asked for less, it cuts. So: IPv4 first.
+        for len in [size_of::<libc::sockaddr_in>(), size_of::<libc::sockaddr_in6>()] {
+            let room = Vec::with_capacity(len);
+            let entry = |room: &mut Vec<u8>| {
+                Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len)
+            };
+            let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
+            match filled(outcome, room) {
+                (Err(error), _) if error.raw_os_error() == Some(libc::EINVAL) => break,
+                (count, room) => {
+                    count?;
+                    if let Some(addr) = socket::from_sockaddr_bytes(&room) {
+                        return Ok(addr);
+                    }
+                }
+            }
+        }
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// A process-wide, non-blocking descriptor of the same socket, for calls that have no place on the ring

@@ -63,10 +63,12 @@ pub(crate) enum Unclaimed {
     CloseDirects,
 }
 
+/// Enters for the sake of one entry; more would mean that the kernel takes nothing at all.
+const SUBMITS_MAX: usize = 1024;
 const CHUNK: usize = 128;
 const NONE: u32 = u32::MAX;
 /// Pool buffers that wait unread in one receive before it is paused; a few more may be under way.
-const HELD_BUFFERS_MAX: u16 = 4;
+pub(crate) const HELD_BUFFERS_MAX: u16 = 4;
 /// Inline room for what an operation lends: a `Bytes`, a `Vec`, a path with its `open_how`. Larger things are boxed.
 const INLINE_WORDS: usize = 6;
 
@@ -408,7 +410,17 @@ impl Drop for Leftover {
 /// done or is undone as `Unclaimed` says, and the `T` is dropped when the kernel is through with it.
 pub(crate) struct Op<T> {
     key: Option<Key>,
+    entry: Entry,
     owns: PhantomData<T>,
+}
+
+/// What is remembered of an entry, to be asked whether it has been submitted. Not `Send`: keys, slots of the direct table
+/// and entries have a meaning on one thread only, and what a key leads to elsewhere has another type.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Where it stands among all that this core has queued; `None` if it names no process-wide descriptor.
+    number: Option<u64>,
+    of_one_thread: PhantomData<*const ()>,
 }
 
 /// A result as the kernel gave it: a count or descriptor, or a negated errno; and the completion's flags.
@@ -434,8 +446,7 @@ impl<T> Op<T> {
     pub(crate) fn start(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
         with_core(|core| {
             let (key, lent) = core.slots.borrow_mut().start(lent, unclaimed, false, entry);
-            core.push(lent);
-            Op { key: Some(key), owns: PhantomData }
+            Op { key: Some(key), entry: core.queue(lent), owns: PhantomData }
         })
     }
 }
@@ -474,6 +485,7 @@ impl<T> Drop for Op<T> {
             let (cancel, then, leftover) = core.slots.borrow_mut().orphan(key);
             drop(leftover);
             if cancel {
+                core.submit_before_close(self.entry);
                 core.cancel(key);
             }
             core.then(then);
@@ -496,6 +508,7 @@ pub(crate) fn filled<B: IoBufMut>(outcome: Outcome, mut buffer: B) -> (std::io::
 /// Dropped: it is cancelled, and results that nobody took are given back.
 pub(crate) struct Multi {
     key: Key,
+    entry: Entry,
 }
 
 /// What a multishot has to say.
@@ -509,8 +522,7 @@ impl Multi {
     pub(crate) fn start(unclaimed: Unclaimed, sqe: Sqe) -> Multi {
         with_core(|core| {
             let (key, lent) = core.slots.borrow_mut().start((), unclaimed, true, |()| sqe);
-            core.push(lent);
-            Multi { key }
+            Multi { key, entry: core.queue(lent) }
         })
     }
 
@@ -561,6 +573,7 @@ impl Drop for Multi {
                     let waker = slot.waker.take();
                     drop(slots);
                     drop(waker);
+                    core.submit_before_close(self.entry);
                     if kernel == Kernel::Armed {
                         core.cancel(self.key);
                     }
@@ -576,6 +589,27 @@ impl Drop for Multi {
 }
 
 impl Core {
+    fn queue(&self, lent: Lent) -> Entry {
+        let raw = matches!(lent.sqe().target(), Fd::Raw(fd) if fd >= 0);
+        let number = self.push(lent);
+        Entry { number: raw.then_some(number), of_one_thread: PhantomData }
+    }
+
+    /// The owner of the entry's descriptor may close it as soon as the future is gone, and the number be given to something
+    /// else before the next enter: then a write would go there. So an entry that still waits is submitted now; from then
+    /// on the kernel holds the file itself. Costs a syscall, in the one turn in which an operation is started and dropped.
+    fn submit_before_close(&self, entry: Entry) {
+        let Some(number) = entry.number else { return };
+        let mut driver = self.driver.borrow_mut();
+        // A few rounds suffice where the submission queue has to be filled again from the line behind it.
+        for _ in 0..SUBMITS_MAX {
+            let submitted = self.pushed.get() - driver.queued() as u64;
+            if number < submitted || driver.submit().is_err() {
+                return;
+            }
+        }
+    }
+
     /// Cancels a multishot, unless that has been done or it has ended by itself.
     pub(crate) fn disarm(&self, key: Key) -> bool {
         let armed = self.slots.borrow_mut().disarm(key);

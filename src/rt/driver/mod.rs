@@ -37,6 +37,14 @@ impl Driver {
         }
     }
 
+    /// Submits what is queued, and no more: completions stay where they are.
+    pub(crate) fn submit(&mut self) -> std::io::Result<()> {
+        match self {
+            Driver::Uring(uring) => uring.enter(Wait::Submit),
+            Driver::Sim(sim) => sim.enter(Wait::Submit),
+        }
+    }
+
     /// Moves the completions that are there into `into`.
     pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
         match self {

@@ -40,6 +40,8 @@ pub(crate) struct RingSizes {
 /// How long a turn may wait in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
+    /// Submit and come back.
+    Submit,
     /// Submit, run what is ready, come back.
     No,
     /// Until `completions` are there or the time is over (`None`: for ever). With `linger`, that long for all of them
@@ -103,7 +105,7 @@ impl Ring {
         let mut timespec = types::Timespec::new();
         let mut args = types::SubmitArgs::new();
         let (completions, timeout) = match wait {
-            Wait::No => (0, None),
+            Wait::Submit | Wait::No => (0, None),
             Wait::For { completions, timeout, linger } => {
                 if let (Some(linger), true) = (linger, self.has_min_wait) {
                     args = args.min_wait_usec(linger.as_micros() as u32);
@@ -118,7 +120,8 @@ impl Ring {
         if timeout.is_some() {
             args = args.timespec(&timespec);
         }
-        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags;
+        let events = if wait == Wait::Submit { 0 } else { ENTER_GETEVENTS };
+        let flags = events | ENTER_EXT_ARG | self.enter_flags;
         self.enters += 1;
         // SAFETY: `args` and `timespec` are the kernel's `io_uring_getevents_arg` and its timespec, alive for the call.
         let entered = unsafe { self.ring.submitter().enter(submit, completions, flags, Some(&args)) };
