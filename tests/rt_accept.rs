@@ -102,6 +102,43 @@ fn waiting_to_accept_costs_no_turns() {
     }
 }
 
+/// In a large table connections are accepted in crowds. Nobody takes them here, and the crowd ends at the mark.
+#[test]
+fn a_multishot_accept_ends_at_the_high_mark() {
+    const WAVES: usize = 16;
+    const WAVE: usize = 100;
+    on_core(rt::Builder::new().direct_slots(4096).recv_buffers(64, 4096), || async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = rt::net::UnixListener::bind_unix(&path).unwrap();
+        let mut accept = Box::pin(listener.accept());
+        assert!(poll_once(accept.as_mut()).await.is_none());
+        drop(accept);
+        let mut clients = Vec::new();
+        for _ in 0..WAVES {
+            // None of these waits: the backlog holds 1,024.
+            clients.extend((0..WAVE).map(|_| UnixStream::connect(&path).unwrap()));
+            turns(3).await;
+        }
+        let used = rt::stats().direct_used as usize;
+        assert!((1024..WAVES * WAVE).contains(&used), "{used} accepted");
+        assert_eq!(rt::stats().accept_pauses, 1);
+        let mut streams = Vec::new();
+        while streams.len() < WAVES * WAVE {
+            streams.push(listener.accept().await.unwrap());
+        }
+        drop(streams);
+        assert_eq!(rt::stats().direct_used, 0);
+        turns(5).await;
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed, after it was accepted");
+        }
+        // Below the mark again, and in crowds again.
+        let more = UnixStream::connect(directory.path().join("socket")).unwrap();
+        drop((listener.accept().await.unwrap(), more));
+    });
+}
+
 /// Connections that the kernel accepted and nobody has taken yet fill the table, too.
 #[test]
 fn a_server_that_is_slow_to_accept_cuts_nobody() {

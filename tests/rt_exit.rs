@@ -71,7 +71,8 @@ fn nothing_is_written_after_the_runtime_is_gone() {
     // Beside the build's artefacts: a real file system, where reads can be cold and writes go to worker threads.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let files = cold_files(directory.path());
-    let memories: Vec<usize> = (0..FILES).map(|_| Box::leak(vec![0u8; FILE_BYTES].into_boxed_slice()).as_mut_ptr() as usize).collect();
+    let memories: Vec<usize> =
+        (0..FILES).map(|_| Box::leak(vec![0u8; FILE_BYTES].into_boxed_slice()).as_mut_ptr() as usize).collect();
     for round in 0..ROUNDS {
         files.iter().for_each(|path| chill(path));
         let freed = Arc::new(AtomicUsize::new(0));

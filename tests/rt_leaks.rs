@@ -58,7 +58,7 @@ fn twenty_thousand_connections_leave_nothing() {
 /// Every way to leave: politely, at once, with a reset.
 fn visit(addr: std::net::SocketAddr, n: usize) {
     let mut client = Client::connect(addr).unwrap();
-    if n % 3 != 0 {
+    if !n.is_multiple_of(3) {
         client.write_all(b"hello").unwrap();
         client.read_exact(&mut [0; 5]).unwrap();
     }

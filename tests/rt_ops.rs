@@ -65,7 +65,12 @@ fn a_future_that_was_never_polled_does_nothing() {
         let (stream, _client) = pair(&listener).await;
         turns(2).await;
         let before = gauges();
-        drop((stream.recv(), stream.read(vec![0; 10]), stream.write_all(vec![1]), stream.shutdown(std::net::Shutdown::Write)));
+        drop((
+            stream.recv(),
+            stream.read(vec![0; 10]),
+            stream.write_all(vec![1]),
+            stream.shutdown(std::net::Shutdown::Write),
+        ));
         drop((TcpStream::connect(addr), time::sleep(Duration::from_secs(9)), fs::File::open("/")));
         until_as_before(before).await;
     });

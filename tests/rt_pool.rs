@@ -65,7 +65,8 @@ fn a_wake_up_for_a_dead_waiter_goes_to_a_living_one() {
         let (c, _c) = pair_with_byte(&listener).await;
         let (d, _d) = pair_with_byte(&listener).await;
         let exhausted = rt::stats().buffers_exhausted;
-        let first = rt::spawn(async move { rt::time::timeout(std::time::Duration::from_millis(20), c.recv()).await.is_err() });
+        let first =
+            rt::spawn(async move { rt::time::timeout(std::time::Duration::from_millis(20), c.recv()).await.is_err() });
         until(|| rt::stats().buffers_exhausted == exhausted + 1).await;
         let second = rt::spawn(async move { d.recv().await.unwrap().unwrap().len() });
         until(|| rt::stats().buffers_exhausted == exhausted + 2).await;

@@ -100,7 +100,8 @@ impl Builder {
         assert!(!HAD_RUNTIME.replace(true), "a thread has at most one ucaffeine runtime in its life");
         let (id, mailbox) = mailbox::register(|| Mailbox::new(bell)).expect("65,536 runtimes");
         let now_ns = driver.now_ns();
-        let recv_total = u32::try_from(self.sizes.buffer_bytes).map_or(0, |bytes| bytes.saturating_mul(HELD_BUFFERS_MAX.into()));
+        let recv_total =
+            u32::try_from(self.sizes.buffer_bytes).map_or(0, |bytes| bytes.saturating_mul(HELD_BUFFERS_MAX.into()));
         let direct = Rc::new(DirectTable::new(self.sizes.direct_slots));
         let core = Rc::new(Core {
             id,

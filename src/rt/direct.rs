@@ -10,6 +10,11 @@ use std::task::Waker;
 
 use super::op::Key;
 
+/// What is left for one pass of a multishot accept beyond its backlog, or half of the table where that is more. The kernel
+/// sets no bound: a pass goes on for as long as clients come (2,000 in one pass from one client that did nothing but
+/// connect). So a small table, which 60 clients can overrun, has single accepts only.
+const BATCH_SLOTS_MIN: u32 = 1024;
+
 /// Sizes are in slots.
 pub(crate) struct DirectTable {
     size: u32,
@@ -50,7 +55,7 @@ impl DirectTable {
 
     fn high_for(&self, listeners: usize) -> u32 {
         let backlogs = self.backlog_max().saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX));
-        self.size.saturating_sub(backlogs).saturating_sub(self.size / 8)
+        self.size.saturating_sub(backlogs).saturating_sub(BATCH_SLOTS_MIN.max(self.size / 2))
     }
 
     /// What one more accept may be.

@@ -364,9 +364,8 @@ impl TcpStream {
         // Asked for more than it has, the kernel says EINVAL (net/core/sock.c); asked for less, it cuts. So: IPv4 first.
         for len in [size_of::<libc::sockaddr_in>(), size_of::<libc::sockaddr_in6>()] {
             let room = Vec::with_capacity(len);
-            let entry = |room: &mut Vec<u8>| {
-                Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len)
-            };
+            let entry =
+                |room: &mut Vec<u8>| Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len);
             let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
             match filled(outcome, room) {
                 (Err(error), _) if error.raw_os_error() == Some(libc::EINVAL) => break,

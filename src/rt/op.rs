@@ -630,7 +630,9 @@ impl Core {
             }
             Then::Dispose(Unclaimed::Forget, _) => {}
             Then::Dispose(Unclaimed::CloseRaw, fd) => self.close(Fd::Raw(fd)),
-            Then::Dispose(Unclaimed::CloseDirect | Unclaimed::CloseDirects, slot) => self.close(Fd::Direct(slot as u32)),
+            Then::Dispose(Unclaimed::CloseDirect | Unclaimed::CloseDirects, slot) => {
+                self.close(Fd::Direct(slot as u32))
+            }
             Then::Stray => self.stats.stray_completions.set(self.stats.stray_completions.get() + 1),
         }
     }
