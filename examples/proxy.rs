@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
+/// Accepts for ever.
 pub async fn serve(listener: TcpListener, back: SocketAddr) -> io::Result<()> {
     loop {
         let client = listener.accept().await?;

@@ -1,4 +1,4 @@
-//! Runs a command and shows what it says, all of it on one ring: `cargo run --example spawn -- sh -c 'cat; echo done' < file`.
+//! Runs a command and shows what it says, all of it on one ring: `cargo run --example spawn -- /bin/sh -c 'cat; echo done' < file`.
 
 use std::error::Error;
 use std::io::{Read, Write};
