@@ -82,11 +82,13 @@ fn a_future_that_was_never_polled_does_nothing() {
 fn a_write_that_was_dropped_never_reaches_the_next_pipe_of_its_number() {
     on_core(small(), || async {
         for round in 0..50 {
+            // Its number goes to the second's reading end, so that the second's writing end gets the first's.
+            let placeholder = std::fs::File::open("/dev/null").unwrap();
             let (first, _its_reader) = process::stdin_pipe().unwrap();
             let mut write = Box::pin(first.write_all(b"meant for the first".to_vec()));
             poll_once(write.as_mut()).await;
             drop(write);
-            drop(first);
+            drop((first, placeholder));
             let (second, its_reader) = process::stdin_pipe().unwrap();
             turns(2).await;
             second.write_all("the second's").await.0.unwrap();
