@@ -58,6 +58,11 @@ impl DirectTable {
         self.size.saturating_sub(backlogs).saturating_sub(BATCH_SLOTS_MIN.max(self.size / 2))
     }
 
+    /// Whether it is time to close what is idle. Not `high`, which is about how to accept, and 0 in a small table.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.used.get() >= self.size - self.backlog_max() - self.size / 8
+    }
+
     /// What one more accept may be.
     pub(crate) fn room(&self) -> Room {
         let low = self.high_for(self.streams.borrow().len() + 1).saturating_sub(self.size / 8);

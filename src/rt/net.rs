@@ -452,6 +452,14 @@ impl WriteHalf<'_> {
     }
 }
 
+/// Whether this core's descriptor table is so full that accepting has slowed down or stopped: time to close what is idle.
+///
+/// # Panics
+/// Outside a runtime.
+pub fn table_is_filling() -> bool {
+    with_core(|core| core.direct.is_filling())
+}
+
 /// The kernel found the pool empty: true to wait for a buffer to come back, false to try again at once.
 pub(super) fn starved(ticket: &Ticket, context: &Context<'_>) -> bool {
     with_core(|core| add(&core.stats.buffers_exhausted, 1));
