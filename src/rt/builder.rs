@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::direct::DirectTable;
 use super::driver::{Driver, sim::Sim, uring::Uring};
 use super::mailbox::{self, Bell, Mailbox};
-use super::op::Slots;
+use super::op::{HELD_BUFFERS_MAX, Slots};
 use super::sys::buf_ring::BufRing;
 use super::sys::ring::{RingSizes, message_from_outside};
 use super::{CORE, Core, Runtime, stats, sys, task, timer};
@@ -100,19 +100,26 @@ impl Builder {
         assert!(!HAD_RUNTIME.replace(true), "a thread has at most one ucaffeine runtime in its life");
         let (id, mailbox) = mailbox::register(|| Mailbox::new(bell)).expect("65,536 runtimes");
         let now_ns = driver.now_ns();
+        let recv_total =
+            u32::try_from(self.sizes.buffer_bytes).map_or(0, |bytes| bytes.saturating_mul(HELD_BUFFERS_MAX.into()));
+        let direct = Rc::new(DirectTable::new(self.sizes.direct_slots));
         let core = Rc::new(Core {
             id,
-            slots: Slots::new(Rc::clone(driver.pool())).into(),
+            slots: Slots::new(Rc::clone(driver.pool()), Rc::clone(&direct)).into(),
             driver: driver.into(),
             tasks: task::Tasks::new(id),
             timers: timer::Wheel::new(now_ns / 1_000_000).into(),
-            direct: DirectTable::new(self.sizes.direct_slots),
+            direct,
             mailbox,
             stats: stats::Counters::default(),
             main_woken: Cell::new(false),
+            recv_total: Cell::new(recv_total),
+            pushed: Cell::new(0),
             now_ns: Cell::new(now_ns),
             reaped: Vec::new().into(),
+            due: Vec::new().into(),
             pacing: Cell::default(),
+            running: Cell::new(false),
         });
         CORE.with(|current| *current.borrow_mut() = Some(Rc::clone(&core)));
         Runtime { core }

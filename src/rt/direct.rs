@@ -1,22 +1,46 @@
 //! The ring's own descriptor table: who has a slot, and when accepting must pause.
 //!
-//! The kernel picks slots; we count them. A multishot accept that meets a full table closes a client's connection
-//! (-ENFILE comes after the connection was taken off the backlog), so it is stopped at `high`, far enough below the end
-//! that everything the backlog holds still fits; from there on one accept per free slot; multishot again below `low`.
+//! The kernel picks slots; we count them, as completions come in, whether or not somebody takes the result. An accept that
+//! meets a full table closes a client's connection (-ENFILE comes after the connection was taken off the backlog), so it
+//! must never be armed without a slot to go to: a single accept reserves one, and all multishot accepts are ended at
+//! `high`, far enough below the end that everything their backlogs hold still fits. Multishot again below `low`.
 
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
+
+use super::op::Key;
+
+/// What is left for one pass of a multishot accept beyond its backlog, or half of the table where that is more. The kernel
+/// sets no bound: a pass goes on for as long as clients come (2,000 in one pass from one client that did nothing but
+/// connect). So a small table, which 60 clients can overrun, has single accepts only.
+const BATCH_SLOTS_MIN: u32 = 1024;
 
 /// Sizes are in slots.
 pub(crate) struct DirectTable {
     size: u32,
     used: Cell<u32>,
+    /// Slots that operations in flight will fill, one each.
+    reserved: Cell<u32>,
+    /// Operations in flight that fill any number of slots: one for each listener at most.
+    streams: RefCell<Vec<Key>>,
     waiting: RefCell<Vec<Waker>>,
+}
+
+/// What there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// A multishot accept.
+    Many,
+    /// An accept of one connection.
+    One,
+    /// Nothing, until a slot is released.
+    None,
 }
 
 impl DirectTable {
     pub(crate) fn new(size: u32) -> DirectTable {
-        DirectTable { size, used: Cell::new(0), waiting: RefCell::default() }
+        let (used, reserved) = (Cell::new(0), Cell::new(0));
+        DirectTable { size, used, reserved, streams: RefCell::default(), waiting: RefCell::default() }
     }
 
     /// The longest backlog that a listener may have, so that one pass can never overrun the table.
@@ -24,26 +48,62 @@ impl DirectTable {
         (self.size / 4).clamp(1, 4096)
     }
 
-    /// At this many, a multishot accept must end: the rest of the table holds a whole backlog and a batch under way.
+    /// At this many, multishot accepts must end: the rest of the table holds their backlogs and a batch under way.
     pub(crate) fn high(&self) -> u32 {
-        self.size - self.backlog_max() - self.size / 8
+        self.high_for(self.streams.borrow().len().max(1))
     }
 
-    /// Below this many, a multishot accept may start again.
-    pub(crate) fn low(&self) -> u32 {
-        self.high() - self.size / 8
+    fn high_for(&self, listeners: usize) -> u32 {
+        let backlogs = self.backlog_max().saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX));
+        self.size.saturating_sub(backlogs).saturating_sub(BATCH_SLOTS_MIN.max(self.size / 2))
     }
 
-    pub(crate) fn size(&self) -> u32 {
-        self.size
+    /// Whether it is time to close what is idle. Not `high`, which is about how to accept, and 0 in a small table.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.used.get() >= self.size - self.backlog_max() - self.size / 8
+    }
+
+    /// What one more accept may be.
+    pub(crate) fn room(&self) -> Room {
+        let low = self.high_for(self.streams.borrow().len() + 1).saturating_sub(self.size / 8);
+        let taken = self.used.get() + self.reserved.get();
+        match () {
+            () if taken < low => Room::Many,
+            () if taken < self.size => Room::One,
+            () => Room::None,
+        }
+    }
+
+    /// The multishot accepts to end now, if it is time for that.
+    pub(crate) fn to_pause(&self) -> Vec<Key> {
+        // An empty Vec allocates nothing.
+        if self.used.get() < self.high() { Vec::new() } else { self.streams.borrow().clone() }
     }
 
     pub(crate) fn used(&self) -> u32 {
         self.used.get()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.used.get() >= self.size
+    /// An operation that will fill one slot starts.
+    pub(crate) fn reserve(&self) {
+        self.reserved.set(self.reserved.get() + 1);
+    }
+
+    /// It has ended, with or without the slot.
+    pub(crate) fn unreserve(&self) {
+        self.reserved.set(self.reserved.get() - 1);
+        self.wake();
+    }
+
+    /// An operation that will fill any number of slots starts.
+    pub(crate) fn stream_started(&self, key: Key) {
+        self.streams.borrow_mut().push(key);
+    }
+
+    /// It has ended.
+    pub(crate) fn stream_ended(&self, key: Key) {
+        self.streams.borrow_mut().retain(|stream| *stream != key);
+        self.wake();
     }
 
     /// The kernel filled a slot.
@@ -54,16 +114,20 @@ impl DirectTable {
     /// The release of a slot was queued: entries queued after this one find it free.
     pub(crate) fn released(&self) {
         self.used.set(self.used.get() - 1);
-        for waker in self.waiting.borrow_mut().drain(..) {
-            waker.wake();
-        }
+        self.wake();
     }
 
-    /// To be woken at the next release.
+    /// To be woken when there may be room again.
     pub(crate) fn wait(&self, waker: &Waker) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|old| old.will_wake(waker)) {
             waiting.push(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if !self.waiting.borrow().is_empty() {
+            self.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 }

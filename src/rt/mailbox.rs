@@ -21,10 +21,11 @@ pub(crate) enum Message {
 }
 
 pub(crate) struct Mailbox {
-    letters: Mutex<Vec<Message>>,
+    /// `None` once the core has stopped. Rung under the lock, so that a bell is never rung after its ring was closed and
+    /// the number given to something else.
+    letters: Mutex<Option<Vec<Message>>>,
     /// Set by the first sender, cleared by the core when it looks: later senders need not ring.
     rung: AtomicBool,
-    closed: AtomicBool,
     bell: Bell,
 }
 
@@ -40,7 +41,7 @@ pub(crate) enum Bell {
 
 impl Mailbox {
     pub(crate) fn new(bell: Bell) -> Mailbox {
-        Mailbox { letters: Mutex::default(), rung: AtomicBool::new(false), closed: AtomicBool::new(false), bell }
+        Mailbox { letters: Mutex::new(Some(Vec::new())), rung: AtomicBool::new(false), bell }
     }
 
     pub(crate) fn has_mail(&self) -> bool {
@@ -54,7 +55,7 @@ impl Mailbox {
         }
         // Cleared before the letters are taken: one that comes in between rings again.
         self.rung.store(false, Ordering::Release);
-        std::mem::take(&mut *self.letters())
+        self.letters().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(crate) fn eventfd(&self) -> Option<&OwnedFd> {
@@ -65,10 +66,14 @@ impl Mailbox {
     }
 
     fn put(&self, message: Message) -> bool {
-        if self.closed.load(Ordering::Acquire) {
+        let mut letters = self.letters();
+        let Some(open) = letters.as_mut() else {
+            drop(letters);
+            // Only now: it may run destructors.
+            drop(message);
             return false;
-        }
-        self.letters().push(message);
+        };
+        open.push(message);
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.ring();
         }
@@ -79,13 +84,16 @@ impl Mailbox {
         match &self.bell {
             Bell::None => {}
             Bell::Ring(ring) => {
-                // From a core: one more entry of its next enter. It costs no syscall.
+                // From a core that runs: one more entry of its next enter. It costs no syscall.
                 let sent = try_with_core(|core| {
+                    if !core.running.get() {
+                        return None;
+                    }
                     let mut sqe = Sqe::msg_ring(*ring, Key::WAKE_UP.user_data()).quiet();
                     sqe.user_data = Key::NOBODY.user_data();
-                    core.push(Lent::without_memory(sqe));
+                    Some(core.push(Lent::without_memory(sqe)))
                 });
-                if sent.is_none() {
+                if sent.flatten().is_none() {
                     // The ring is gone only when the core is: nobody is left to wake.
                     let _ = message_from_outside(*ring, Key::WAKE_UP.user_data());
                 }
@@ -95,7 +103,7 @@ impl Mailbox {
         }
     }
 
-    fn letters(&self) -> std::sync::MutexGuard<'_, Vec<Message>> {
+    fn letters(&self) -> std::sync::MutexGuard<'_, Option<Vec<Message>>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -149,7 +157,9 @@ pub(crate) fn register(make: impl FnOnce() -> Mailbox) -> Option<(u16, Arc<Mailb
 pub(crate) fn unregister(id: u16) {
     let mailbox = MAILBOXES.write().unwrap_or_else(PoisonError::into_inner)[usize::from(id)].take();
     if let Some(mailbox) = mailbox {
-        mailbox.closed.store(true, Ordering::Release);
+        let unread = mailbox.letters().take();
+        // After the lock: a letter's destructor may write a letter.
+        drop(unread);
     }
 }
 

@@ -52,7 +52,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use builder::{Builder, Unavailable, capabilities, memlock_plan};
@@ -87,14 +87,32 @@ pub(crate) struct Core {
     pub(crate) slots: SharedSlots,
     tasks: task::Tasks,
     pub(crate) timers: RefCell<timer::Wheel>,
-    pub(crate) direct: direct::DirectTable,
+    pub(crate) direct: Rc<direct::DirectTable>,
     mailbox: Arc<mailbox::Mailbox>,
     pub(crate) stats: stats::Counters,
     main_woken: Cell<bool>,
+    /// Bytes after which a receive ends by itself, so that one pass cannot fill the pool from one socket; 0 where the
+    /// kernel does not know of it.
+    pub(crate) recv_total: Cell<u32>,
+    /// Entries queued so far.
+    pushed: Cell<u64>,
     now_ns: Cell<u64>,
     /// Between turns: completions on their way from the driver to their slots.
     reaped: RefCell<Vec<Cqe>>,
+    /// Between turns: wakers of timers that are over.
+    due: RefCell<Vec<Waker>>,
     pacing: Cell<stats::Pacing>,
+    /// Inside `block_on`.
+    running: Cell<bool>,
+}
+
+/// Ends `Core::running`, however `block_on` ends.
+struct Running<'c>(&'c Core);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.set(false);
+    }
 }
 
 /// A runtime on the thread that built it ([`Builder::build`]).
@@ -113,6 +131,8 @@ impl Runtime {
     /// If called from inside a task.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let core = &self.core;
+        assert!(!core.running.replace(true), "block_on was called from inside a task");
+        let _running = Running(core);
         let mut main = std::pin::pin!(future);
         let waker = TaskId::new(core.id, MAIN, 0).waker();
         let mut context = Context::from_waker(&waker);
@@ -121,10 +141,14 @@ impl Runtime {
             if core.main_woken.replace(false)
                 && let Poll::Ready(output) = main.as_mut().poll(&mut context)
             {
+                // Closes, cancels and wake-ups for other cores must not wait for a next `block_on`.
+                if core.driver.borrow_mut().queued() > 0 {
+                    core.turn(true);
+                }
                 return output;
             }
             core.tasks.run(POLLS_PER_TURN_MAX);
-            core.turn();
+            core.turn(false);
         }
     }
 
@@ -141,8 +165,10 @@ impl Runtime {
 
 impl Core {
     /// One turn: everything queued goes to the kernel, everything that is done comes back, in one syscall.
-    fn turn(&self) {
-        let wait = self.wait();
+    fn turn(&self, hurry: bool) {
+        let pool = Rc::clone(self.driver.borrow().pool());
+        let starving = pool.wake_starved();
+        let wait = if starving || hurry { Wait::No } else { self.wait() };
         let mut driver = self.driver.borrow_mut();
         self.stats.submitted(driver.queued() as u64);
         driver.enter(wait).expect("io_uring_enter failed for a reason that is a bug here");
@@ -156,9 +182,23 @@ impl Core {
             self.complete(cqe);
         }
         self.reaped.replace(reaped);
+        self.pause_accepts();
         self.read_mail();
         let now = self.now_ns.get() / 1_000_000;
-        self.timers.borrow_mut().expire(now, |waker| waker.wake());
+        // Woken when nothing is borrowed: a waker that is not ours may run anything.
+        let mut due = self.due.take();
+        self.timers.borrow_mut().expire(now, |waker| due.push(waker));
+        due.drain(..).for_each(Waker::wake);
+        self.due.replace(due);
+    }
+
+    /// Ends the multishot accepts where the table is nearly full: here, because nobody may be there to take their results.
+    fn pause_accepts(&self) {
+        for key in self.direct.to_pause() {
+            if self.disarm(key) {
+                stats::add(&self.stats.accept_pauses, 1);
+            }
+        }
     }
 
     fn wait(&self) -> Wait {
@@ -166,7 +206,11 @@ impl Core {
             return Wait::No;
         }
         let next = self.timers.borrow().next();
-        let timeout = next.map(|tick| Duration::from_nanos((tick * 1_000_000).saturating_sub(self.now_ns.get())));
+        // Not the turn's time: the tasks have been running since then.
+        let timeout = next.map(|tick| {
+            let now_ns = self.driver.borrow().now_ns();
+            Duration::from_nanos((tick * 1_000_000).saturating_sub(now_ns))
+        });
         self.pacing.get().wait(timeout)
     }
 
@@ -189,7 +233,7 @@ impl Core {
         for message in self.mailbox.take() {
             match message {
                 mailbox::Message::Wake(id) => self.wake(id),
-                mailbox::Message::Run(work) => work(),
+                mailbox::Message::Run(work) => drop(self.tasks.contain(work)),
             }
         }
     }
@@ -198,8 +242,10 @@ impl Core {
         if id.index() == MAIN { self.main_woken.set(true) } else { self.tasks.wake(id) }
     }
 
-    pub(crate) fn push(&self, lent: Lent) {
+    /// Queues an entry. Returns how many were queued before it.
+    pub(crate) fn push(&self, lent: Lent) -> u64 {
         self.driver.borrow_mut().push(lent);
+        self.pushed.replace(self.pushed.get() + 1)
     }
 
     /// Asks the kernel to give up an operation. It still completes, as cancelled or as done.
@@ -224,7 +270,9 @@ impl Core {
         let in_flight = self.slots.borrow().in_flight();
         let buffers_out = self.driver.borrow().pool().outstanding();
         let timers = self.timers.borrow().armed();
+        let enters = self.driver.borrow().enters();
         self.stats.snapshot(Stats {
+            enters,
             tasks: self.tasks.live(),
             tasks_panicked: self.tasks.panicked.get(),
             operations_in_flight: in_flight,

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::task::{Context, Poll};
 
+use super::direct::Room;
 use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
 use super::stats::add;
-use super::sys::buf_ring::RecvBuf;
+use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::socket;
 pub use super::sys::socket::{Share, listen_tcp, listen_unix};
@@ -23,8 +24,9 @@ use super::{Bug, planted, try_with_core, with_core};
 /// Accepts by one multishot operation while the descriptor table has room, by one operation per free slot near its end,
 /// and not at all when it is full: the backlog is then the queue.
 pub struct TcpListener {
-    listener: OwnedFd,
+    /// Declared before `listener`: its end looks at the descriptor's number, which must not be another's by then.
     multi: RefCell<Option<Multi>>,
+    listener: OwnedFd,
 }
 
 /// A listening Unix stream socket; accepts like a [`TcpListener`].
@@ -94,32 +96,31 @@ impl TcpListener {
     pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         let mut multi = self.multi.borrow_mut();
         loop {
-            let (used, high, low, full) =
-                with_core(|core| (core.direct.used(), core.direct.high(), core.direct.low(), core.direct.is_full()));
             let Some(armed) = multi.as_mut() else {
-                if full {
-                    with_core(|core| core.direct.wait(context.waker()));
-                    return Poll::Pending;
-                }
-                // Below the low mark for as long as it goes; above it, one accept for one free slot.
-                *multi = Some(Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), used < low)));
+                *multi = Some(match with_core(|core| core.direct.room()) {
+                    Room::Many => Multi::start(Unclaimed::CloseDirects, Sqe::accept(self.fd(), true)),
+                    Room::One => Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), false)),
+                    Room::None => {
+                        with_core(|core| core.direct.wait(context.waker()));
+                        return Poll::Pending;
+                    }
+                });
                 continue;
             };
-            if used >= high && armed.is_armed() {
-                with_core(|core| add(&core.stats.accept_pauses, 1));
-                armed.cancel();
-            }
             match armed.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => *multi = None,
                 Poll::Ready(Next::Result(outcome)) if outcome.result >= 0 => {
-                    with_core(|core| core.direct.taken());
                     return Poll::Ready(Ok(TcpStream::new(Fd::Direct(outcome.result as u32))));
                 }
                 Poll::Ready(Next::Result(outcome)) => match -outcome.result {
                     libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO => {}
-                    // The table was full after all; our count says when to try again.
-                    libc::ENFILE => {}
+                    // The system's file table is full, for ours had room. Each further try would cut a client.
+                    libc::ENFILE if with_core(|core| core.direct.used()) > 0 => {
+                        *multi = None;
+                        with_core(|core| core.direct.wait(context.waker()));
+                        return Poll::Pending;
+                    }
                     errno => return Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
                 },
             }
@@ -129,7 +130,7 @@ impl TcpListener {
     /// Stops accepting: the operation is cancelled, and [`accept`](Self::accept) then returns what was under way
     /// and starts anew. For a drain: call this, then accept until nothing comes, then drop.
     pub fn pause(&self) {
-        if let Some(multi) = self.multi.borrow().as_ref().filter(|multi| multi.is_armed()) {
+        if let Some(multi) = self.multi.borrow().as_ref() {
             multi.cancel();
         }
     }
@@ -146,6 +147,7 @@ pub struct TcpStream {
     fd: Fd,
     /// The armed multishot receive, and results that wait in it.
     recv: RefCell<Option<Multi>>,
+    starved: Ticket,
     ended: Cell<bool>,
 }
 
@@ -154,7 +156,7 @@ pub type UnixStream = TcpStream;
 
 impl TcpStream {
     fn new(fd: Fd) -> TcpStream {
-        TcpStream { fd, recv: RefCell::new(None), ended: Cell::new(false) }
+        TcpStream { fd, recv: RefCell::new(None), starved: Ticket::default(), ended: Cell::new(false) }
     }
 
     /// Connects.
@@ -165,10 +167,13 @@ impl TcpStream {
     /// ECONNREFUSED, ETIMEDOUT, ENETUNREACH, ENFILE (the table is full): connect(2).
     pub async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
         let domain = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        // Not left to the kernel: its refusal might hit an accept that is under way instead, and cut a client.
+        if with_core(|core| core.direct.room()) == Room::None {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
         let entry = |(): &mut ()| Sqe::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
         let (made, ()) = Op::start((), Unclaimed::CloseDirect, entry).await;
         let slot = made.count()? as u32;
-        with_core(|core| core.direct.taken());
         let stream = TcpStream::new(Fd::Direct(slot));
         let (storage, len) = socket::to_storage(addr);
         let entry = |storage: &mut Box<_>| Sqe::connect(stream.fd, &raw const **storage, len);
@@ -196,9 +201,13 @@ impl TcpStream {
         if self.ended.get() {
             return Poll::Ready(Ok(None));
         }
+        if self.starved.in_line() && must_wait(&self.starved, context) {
+            return Poll::Pending;
+        }
         let mut recv = self.recv.borrow_mut();
         loop {
-            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd)));
+            let total = with_core(|core| core.recv_total.get());
+            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd, total)));
             let outcome = match multi.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => {
@@ -210,9 +219,14 @@ impl TcpStream {
             match -outcome.result {
                 libc::ENOBUFS => {
                     *recv = None;
-                    if starved(context) {
+                    if starved(&self.starved, context) {
                         return Poll::Pending;
                     }
+                }
+                // A kernel before 6.17. There, up to 32 buffers a pass (its MULTISHOT_MAX_RETRY) may come before a pause.
+                libc::EINVAL if total > 0 => {
+                    *recv = None;
+                    with_core(|core| core.recv_total.set(0));
                 }
                 // Paused, or more buffers waited here than one connection may hold: armed again now.
                 libc::ECANCELED => *recv = None,
@@ -232,7 +246,7 @@ impl TcpStream {
 
     /// Lets the kernel's socket buffer fill instead of ours. The next [`recv`](Self::recv) goes on.
     pub fn pause_recv(&self) {
-        if let Some(multi) = self.recv.borrow().as_ref().filter(|multi| multi.is_armed()) {
+        if let Some(multi) = self.recv.borrow().as_ref() {
             multi.cancel();
         }
     }
@@ -333,6 +347,24 @@ impl TcpStream {
         let events = self.poll_events(libc::POLLRDHUP as u32).await? as i32;
         let gone = i32::from(libc::POLLERR | libc::POLLHUP);
         Ok(if events & gone == 0 { Hangup::Finished } else { Hangup::Gone })
+    }
+
+    /// Waits until the peer is gone for good: a reset or a broken connection, not a mere end of its input.
+    ///
+    /// # Errors
+    /// poll(2).
+    pub async fn broken(&self) -> io::Result<()> {
+        // POLLERR and POLLHUP are always reported; so is POLLRDHUP (IO_POLL_UNMASK, io_uring/poll.c), which is the end of
+        // the peer's input and no more. A multishot poll reports changes, so that one is seen once, and then the rest.
+        let arm = || Multi::start(Unclaimed::Forget, Sqe::poll_multi(self.fd, 0));
+        let mut poll = arm();
+        loop {
+            match poll_fn(|context| poll.poll_next(context)).await {
+                Next::Result(outcome) if outcome.count()? & (libc::POLLERR | libc::POLLHUP) as usize == 0 => {}
+                Next::Result(_) => return Ok(()),
+                Next::Ended => poll = arm(),
+            }
+        }
     }
 
     async fn poll_events(&self, events: u32) -> io::Result<usize> {
@@ -472,15 +504,18 @@ pub fn raise_descriptor_limit() -> u64 {
 /// # Panics
 /// Outside a runtime.
 pub fn table_is_filling() -> bool {
-    with_core(|core| core.direct.used() >= core.direct.high())
+    with_core(|core| core.direct.is_filling())
 }
 
-/// The pool was empty: true to wait for a buffer to come back, false to try again at once.
-pub(super) fn starved(context: &Context<'_>) -> bool {
-    with_core(|core| {
-        add(&core.stats.buffers_exhausted, 1);
-        planted(Bug::EnobufsNotRearmed) || core.driver.borrow().pool().wait_for_one(context.waker())
-    })
+/// The kernel found the pool empty: true to wait for a buffer to come back, false to try again at once.
+pub(super) fn starved(ticket: &Ticket, context: &Context<'_>) -> bool {
+    with_core(|core| add(&core.stats.buffers_exhausted, 1));
+    planted(Bug::EnobufsNotRearmed) || must_wait(ticket, context)
+}
+
+/// Whether the holder of the ticket is still in line.
+pub(super) fn must_wait(ticket: &Ticket, context: &Context<'_>) -> bool {
+    with_core(|core| core.driver.borrow().pool().must_wait(ticket, context.waker()))
 }
 
 /// The buffer of a completion that has one. A completion without data may have one too (a READ at the end of a pipe has):

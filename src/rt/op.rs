@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::direct::DirectTable;
 use super::sys::buf_ring::BufRing;
 use super::sys::io_buf::IoBufMut;
 use super::sys::lent::Lent;
@@ -56,14 +57,18 @@ pub(crate) enum Unclaimed {
     Forget,
     /// It is a process-wide descriptor: close it.
     CloseRaw,
-    /// It is a slot of the direct table: release it.
+    /// It is a slot of the direct table, the only one that the operation makes: release it.
     CloseDirect,
+    /// It is one of many slots of the direct table: release each.
+    CloseDirects,
 }
 
+/// Enters for the sake of one entry; more would mean that the kernel takes nothing at all.
+const SUBMITS_MAX: usize = 1024;
 const CHUNK: usize = 128;
 const NONE: u32 = u32::MAX;
 /// Pool buffers that wait unread in one receive before it is paused; a few more may be under way.
-const HELD_BUFFERS_MAX: u16 = 4;
+pub(crate) const HELD_BUFFERS_MAX: u16 = 4;
 /// Inline room for what an operation lends: a `Bytes`, a `Vec`, a path with its `open_how`. Larger things are boxed.
 const INLINE_WORDS: usize = 6;
 
@@ -85,10 +90,21 @@ enum State {
     Pending,
     /// A one-shot with its result, not yet taken.
     Done { result: i32, flags: u32 },
-    /// A multishot: results not yet taken, and whether the kernel will post more.
-    Multi { first: u32, last: u32, held: u16, armed: bool },
+    /// A multishot: results not yet taken, and what the kernel has still to do with it.
+    Multi { first: u32, last: u32, held: u16, kernel: Kernel },
     /// The future is gone; the kernel is not done.
     Orphan,
+}
+
+/// What the kernel will do with a multishot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kernel {
+    /// It may post more.
+    Armed,
+    /// A cancel is under way: it may post more, and will then end it.
+    Cancelled,
+    /// It has said its last word.
+    Ended,
 }
 
 /// A multishot result that waits to be taken.
@@ -106,6 +122,7 @@ pub(crate) struct Slots {
     queued: Vec<Queued>,
     queued_free: u32,
     pool: Rc<BufRing>,
+    direct: Rc<DirectTable>,
 }
 
 /// What to do after a completion was entered, once no slot is borrowed.
@@ -120,8 +137,8 @@ pub(crate) enum Then {
 }
 
 impl Slots {
-    pub(crate) fn new(pool: Rc<BufRing>) -> Slots {
-        Slots { chunks: Vec::new(), free: NONE, in_flight: 0, queued: Vec::new(), queued_free: NONE, pool }
+    pub(crate) fn new(pool: Rc<BufRing>, direct: Rc<DirectTable>) -> Slots {
+        Slots { chunks: Vec::new(), free: NONE, in_flight: 0, queued: Vec::new(), queued_free: NONE, pool, direct }
     }
 
     /// Operations whose last completion has not been reaped.
@@ -141,6 +158,7 @@ impl Slots {
             self.give_back(cqe);
             return (Then::Stray, none);
         };
+        self.count_descriptors(key, cqe);
         match state {
             State::Pending => {
                 debug_assert!(!cqe.more());
@@ -149,8 +167,8 @@ impl Slots {
                 slot.state = State::Done { result: cqe.result, flags: cqe.flags };
                 (slot.waker.take().map_or(Then::Nothing, Then::Wake), none)
             }
-            State::Multi { first, last, held, armed } => {
-                debug_assert!(armed);
+            State::Multi { first, last, held, kernel } => {
+                debug_assert!(kernel != Kernel::Ended);
                 let node = self.enqueue(cqe);
                 let first = if first == NONE { node } else { first };
                 if last != NONE {
@@ -161,8 +179,9 @@ impl Slots {
                 }
                 let held = held + u16::from(cqe.buffer().is_some());
                 let slot = self.slot(key);
-                slot.state = State::Multi { first, last: node, held, armed: cqe.more() };
-                if held == HELD_BUFFERS_MAX && cqe.more() {
+                let kernel = if cqe.more() { kernel } else { Kernel::Ended };
+                slot.state = State::Multi { first, last: node, held, kernel };
+                if held >= HELD_BUFFERS_MAX && kernel == Kernel::Armed {
                     return (Then::Pause(key, slot.waker.take()), none);
                 }
                 (slot.waker.take().map_or(Then::Nothing, Then::Wake), none)
@@ -193,8 +212,16 @@ impl Slots {
         entry: impl FnOnce(&mut T) -> Sqe,
     ) -> (Key, Lent) {
         let key = self.take_free();
-        let state = if multi { State::Multi { first: NONE, last: NONE, held: 0, armed: true } } else { State::Pending };
+        let state = match multi {
+            true => State::Multi { first: NONE, last: NONE, held: 0, kernel: Kernel::Armed },
+            false => State::Pending,
+        };
         self.in_flight += 1;
+        match unclaimed {
+            Unclaimed::Forget | Unclaimed::CloseRaw => {}
+            Unclaimed::CloseDirect => self.direct.reserve(),
+            Unclaimed::CloseDirects => self.direct.stream_started(key),
+        }
         let slot = self.slot(key);
         slot.state = state;
         slot.unclaimed = unclaimed;
@@ -205,6 +232,29 @@ impl Slots {
         // in `release` or hands it out in `take`, both only after the last completion. `Slots` itself is leaked, never
         // dropped, while operations are in flight (`Core::drain`).
         (key, unsafe { Lent::new(sqe) })
+    }
+
+    /// The table's count follows the completions, so that it is right whatever becomes of the results.
+    fn count_descriptors(&mut self, key: Key, cqe: Cqe) {
+        let unclaimed = self.slot(key).unclaimed;
+        if matches!(unclaimed, Unclaimed::Forget | Unclaimed::CloseRaw) {
+            return;
+        }
+        if cqe.result >= 0 {
+            self.direct.taken();
+        }
+        match unclaimed {
+            _ if cqe.more() => {}
+            Unclaimed::CloseDirect => self.direct.unreserve(),
+            _ => self.direct.stream_ended(key),
+        }
+    }
+
+    /// Whether a cancel is called for: true once for each multishot, and only while it is armed.
+    fn disarm(&mut self, key: Key) -> bool {
+        let Some(State::Multi { first, last, held, kernel: Kernel::Armed }) = self.state_of(key) else { return false };
+        self.slot(key).state = State::Multi { first, last, held, kernel: Kernel::Cancelled };
+        true
     }
 
     /// The future is gone. True where the kernel still has the operation, so that it should be cancelled.
@@ -228,7 +278,7 @@ impl Slots {
 
     /// A slot of which only the owner's `Multi` knows: takes the oldest result.
     fn take_queued(&mut self, key: Key) -> Option<(i32, u32)> {
-        let Some(State::Multi { first, last, held, armed }) = self.state_of(key) else { return None };
+        let Some(State::Multi { first, last, held, kernel }) = self.state_of(key) else { return None };
         if first == NONE {
             return None;
         }
@@ -237,7 +287,7 @@ impl Slots {
         self.queued_free = first;
         let last = if next == NONE { NONE } else { last };
         let held = held - u16::from(flags & CQE_BUFFER != 0);
-        self.slot(key).state = State::Multi { first: next, last, held, armed };
+        self.slot(key).state = State::Multi { first: next, last, held, kernel };
         Some((result, flags))
     }
 
@@ -360,7 +410,17 @@ impl Drop for Leftover {
 /// done or is undone as `Unclaimed` says, and the `T` is dropped when the kernel is through with it.
 pub(crate) struct Op<T> {
     key: Option<Key>,
+    entry: Entry,
     owns: PhantomData<T>,
+}
+
+/// What is remembered of an entry, to be asked whether it has been submitted. Not `Send`: keys, slots of the direct table
+/// and entries have a meaning on one thread only, and what a key leads to elsewhere has another type.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Where it stands among all that this core has queued; `None` if it names no process-wide descriptor.
+    number: Option<u64>,
+    of_one_thread: PhantomData<*const ()>,
 }
 
 /// A result as the kernel gave it: a count or descriptor, or a negated errno; and the completion's flags.
@@ -386,8 +446,7 @@ impl<T> Op<T> {
     pub(crate) fn start(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
         with_core(|core| {
             let (key, lent) = core.slots.borrow_mut().start(lent, unclaimed, false, entry);
-            core.push(lent);
-            Op { key: Some(key), owns: PhantomData }
+            Op { key: Some(key), entry: core.queue(lent), owns: PhantomData }
         })
     }
 }
@@ -426,6 +485,7 @@ impl<T> Drop for Op<T> {
             let (cancel, then, leftover) = core.slots.borrow_mut().orphan(key);
             drop(leftover);
             if cancel {
+                core.submit_before_close(self.entry);
                 core.cancel(key);
             }
             core.then(then);
@@ -448,6 +508,7 @@ pub(crate) fn filled<B: IoBufMut>(outcome: Outcome, mut buffer: B) -> (std::io::
 /// Dropped: it is cancelled, and results that nobody took are given back.
 pub(crate) struct Multi {
     key: Key,
+    entry: Entry,
 }
 
 /// What a multishot has to say.
@@ -461,8 +522,7 @@ impl Multi {
     pub(crate) fn start(unclaimed: Unclaimed, sqe: Sqe) -> Multi {
         with_core(|core| {
             let (key, lent) = core.slots.borrow_mut().start((), unclaimed, true, |()| sqe);
-            core.push(lent);
-            Multi { key }
+            Multi { key, entry: core.queue(lent) }
         })
     }
 
@@ -473,7 +533,7 @@ impl Multi {
                 return Poll::Ready(Next::Result(Outcome { result, flags }));
             }
             match slots.state_of(self.key) {
-                Some(State::Multi { armed: true, .. }) => {
+                Some(State::Multi { kernel: Kernel::Armed | Kernel::Cancelled, .. }) => {
                     set_waker(&mut slots.slot(self.key).waker, context.waker());
                     Poll::Pending
                 }
@@ -482,14 +542,9 @@ impl Multi {
         })
     }
 
-    /// Whether the kernel may post more.
-    pub(crate) fn is_armed(&self) -> bool {
-        with_core(|core| matches!(core.slots.borrow().state_of(self.key), Some(State::Multi { armed: true, .. })))
-    }
-
     /// Asks the kernel to end it; results that were under way can still be taken, then comes `Ended`.
     pub(crate) fn cancel(&self) {
-        with_core(|core| core.cancel(self.key));
+        with_core(|core| core.disarm(self.key));
     }
 }
 
@@ -499,44 +554,84 @@ impl Drop for Multi {
             loop {
                 let (taken, unclaimed) = {
                     let mut slots = core.slots.borrow_mut();
-                    (slots.take_queued(self.key), slots.slot(self.key).unclaimed)
+                    let taken = slots.take_queued(self.key);
+                    if let Some((result, flags)) = taken {
+                        slots.give_back(Cqe { user_data: 0, result, flags });
+                    }
+                    (taken, slots.slot(self.key).unclaimed)
                 };
-                let Some((result, flags)) = taken else { break };
-                core.slots.borrow().give_back(Cqe { user_data: 0, result, flags });
+                let Some((result, _)) = taken else { break };
                 if result >= 0 {
                     core.then(Then::Dispose(unclaimed, result));
                 }
             }
             let mut slots = core.slots.borrow_mut();
             match slots.state_of(self.key) {
-                Some(State::Multi { armed: true, .. }) => {
+                Some(State::Multi { kernel: kernel @ (Kernel::Armed | Kernel::Cancelled), .. }) => {
                     let slot = slots.slot(self.key);
                     slot.state = State::Orphan;
-                    slot.waker = None;
+                    let waker = slot.waker.take();
                     drop(slots);
-                    core.cancel(self.key);
+                    drop(waker);
+                    core.submit_before_close(self.entry);
+                    if kernel == Kernel::Armed {
+                        core.cancel(self.key);
+                    }
                 }
-                _ => drop(slots.release(self.key)),
+                _ => {
+                    let leftover = slots.release(self.key);
+                    drop(slots);
+                    drop(leftover);
+                }
             }
         });
     }
 }
 
 impl Core {
+    fn queue(&self, lent: Lent) -> Entry {
+        let raw = matches!(lent.sqe().target(), Fd::Raw(fd) if fd >= 0);
+        let number = self.push(lent);
+        Entry { number: raw.then_some(number), of_one_thread: PhantomData }
+    }
+
+    /// The owner of the entry's descriptor may close it as soon as the future is gone, and the number be given to something
+    /// else before the next enter: then a write would go there. So an entry that still waits is submitted now; from then
+    /// on the kernel holds the file itself. Costs a syscall, in the one turn in which an operation is started and dropped.
+    fn submit_before_close(&self, entry: Entry) {
+        let Some(number) = entry.number else { return };
+        let mut driver = self.driver.borrow_mut();
+        // A few rounds suffice where the submission queue has to be filled again from the line behind it.
+        for _ in 0..SUBMITS_MAX {
+            let submitted = self.pushed.get() - driver.queued() as u64;
+            if number < submitted || driver.submit().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Cancels a multishot, unless that has been done or it has ended by itself.
+    pub(crate) fn disarm(&self, key: Key) -> bool {
+        let armed = self.slots.borrow_mut().disarm(key);
+        if armed {
+            self.cancel(key);
+        }
+        armed
+    }
+
     /// Does what a completion or a drop left to do.
     pub(crate) fn then(&self, then: Then) {
         match then {
             Then::Nothing => {}
             Then::Wake(waker) => waker.wake(),
             Then::Pause(key, waker) => {
-                self.cancel(key);
+                self.disarm(key);
                 waker.into_iter().for_each(Waker::wake);
             }
             Then::Dispose(Unclaimed::Forget, _) => {}
             Then::Dispose(Unclaimed::CloseRaw, fd) => self.close(Fd::Raw(fd)),
-            Then::Dispose(Unclaimed::CloseDirect, slot) => {
-                self.direct.taken();
-                self.close(Fd::Direct(slot as u32));
+            Then::Dispose(Unclaimed::CloseDirect | Unclaimed::CloseDirects, slot) => {
+                self.close(Fd::Direct(slot as u32))
             }
             Then::Stray => self.stats.stray_completions.set(self.stats.stray_completions.get() + 1),
         }

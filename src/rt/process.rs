@@ -19,14 +19,15 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitStatus;
+use std::task::Poll;
 
 pub use super::spawner::{Child, Command, Exited, NICE_INCREMENT, Priority, SpawnFuture, Spawner, Stdio, orphans};
 pub use super::sys::signal::Signal;
 pub use super::sys::spawn::{Cause, SpawnError};
 
-use super::net::{starved, take_buffer};
+use super::net::{must_wait, starved, take_buffer};
 use super::op::{Op, Unclaimed};
-use super::sys::buf_ring::RecvBuf;
+use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::IoBuf;
 use super::sys::pipe::{Nonblocking, pipe};
 use super::sys::spawn::exit_status;
@@ -79,13 +80,11 @@ impl PipeReader {
             match -outcome.result {
                 libc::EINTR | libc::EAGAIN => {}
                 libc::ENOBUFS => {
-                    let mut waited = false;
-                    poll_fn(|context| match waited {
-                        false if starved(context) => {
-                            waited = true;
-                            std::task::Poll::Pending
-                        }
-                        _ => std::task::Poll::Ready(()),
+                    let ticket = Ticket::default();
+                    poll_fn(|context| {
+                        let wait =
+                            if ticket.in_line() { must_wait(&ticket, context) } else { starved(&ticket, context) };
+                        if wait { Poll::Pending } else { Poll::Ready(()) }
                     })
                     .await;
                 }
@@ -153,7 +152,8 @@ pub async fn wait(child: Child) -> io::Result<Exited> {
 /// ECHILD, if somebody else has reaped it.
 pub async fn exited(child: &Child) -> io::Result<ExitStatus> {
     let pidfd = child.pidfd().as_raw_fd();
-    let entry = |info: &mut Box<super::sys::spawn::ChildInfo>| Sqe::waitid(libc::P_PIDFD, pidfd, info.room(), libc::WEXITED);
+    let entry =
+        |info: &mut Box<super::sys::spawn::ChildInfo>| Sqe::waitid(libc::P_PIDFD, pidfd, info.room(), libc::WEXITED);
     let (outcome, info) = Op::start(Box::default(), Unclaimed::Forget, entry).await;
     outcome.count()?;
     exit_status(info.siginfo()).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))

@@ -10,6 +10,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::waker::TaskId;
 
+/// Destructors may spawn; how often the end of a runtime drops what they spawned.
+const CLEARS_MAX: usize = 8;
+
 type BoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The tasks of one core and the queue of those to run. Safe to call into from within a running task.
@@ -120,8 +123,8 @@ impl Tasks {
         let mut context = Context::from_waker(&waker);
         // A panic ends its task, not the core: the other connections are innocent. It is printed by the panic hook and
         // counted; the task's future is dropped like a finished one.
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
-        if matches!(polled, Ok(Poll::Pending)) {
+        let polled = self.contain(|| future.as_mut().poll(&mut context));
+        if polled == Some(Poll::Pending) {
             let slot = &mut self.slots.borrow_mut().slots[id.index() as usize];
             let woken = matches!(slot.state, State::Running(true));
             slot.state = if woken { State::Queued(future) } else { State::Asleep(future) };
@@ -130,12 +133,23 @@ impl Tasks {
             }
             return;
         }
-        if polled.is_err() {
+        // Dropped before the slot is free again, and outside the borrow: a destructor may spawn or wake.
+        self.drop_future(future);
+        self.forget(id.index());
+    }
+
+    /// A destructor that panics is one more task that panicked.
+    fn drop_future(&self, future: BoxFuture) {
+        self.contain(|| drop(future));
+    }
+
+    /// Runs what belongs to one task: a panic in it is counted, and ends nothing else.
+    pub(crate) fn contain<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if done.is_err() {
             self.panicked.set(self.panicked.get() + 1);
         }
-        // Dropped before the slot is free again, and outside the borrow: a destructor may spawn or wake.
-        drop(future);
-        self.forget(id.index());
+        done.ok()
     }
 
     fn forget(&self, index: u32) {
@@ -149,12 +163,17 @@ impl Tasks {
 
     /// Drops every task, as if each had been cancelled. For the end of a runtime.
     pub(crate) fn clear(&self) {
-        let count = self.slots.borrow().slots.len();
-        for index in 0..count {
-            let state = std::mem::replace(&mut self.slots.borrow_mut().slots[index].state, State::Free);
-            if let State::Asleep(future) | State::Queued(future) = state {
-                drop(future);
-                self.forget(index as u32);
+        for _ in 0..CLEARS_MAX {
+            let count = self.slots.borrow().slots.len();
+            for index in 0..count {
+                let state = std::mem::replace(&mut self.slots.borrow_mut().slots[index].state, State::Free);
+                if let State::Asleep(future) | State::Queued(future) = state {
+                    self.drop_future(future);
+                    self.forget(index as u32);
+                }
+            }
+            if self.live() == 0 {
+                break;
             }
         }
         self.ready.borrow_mut().clear();

@@ -1,6 +1,7 @@
 //! Time: a clock that is read once a turn, sleeping, and timeouts, to the millisecond.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Sleep {
     until: u64,
     /// The wheel's entry, and the tick it is in the wheel for (never after `until`).
     armed: Option<(TimerKey, u64)>,
+    /// The key means something on this thread only: not `Send`.
+    of_one_thread: PhantomData<*const ()>,
 }
 
 impl Sleep {
@@ -110,7 +113,7 @@ impl Drop for Sleep {
 
 /// Waits until `until`: ready in the first turn at or after it. Dropping it forgets the timer.
 pub fn sleep_until(until: Instant) -> Sleep {
-    Sleep { until: until.ns.div_ceil(1_000_000), armed: None }
+    Sleep { until: until.ns.div_ceil(1_000_000), armed: None, of_one_thread: PhantomData }
 }
 
 /// Waits for `duration` from the start of this turn.

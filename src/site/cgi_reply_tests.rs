@@ -148,7 +148,7 @@ fn what_is_kept_and_what_is_dropped() {
         content-length: 007\nX: \n\n";
     assert_eq!(
         written(output, &CONTEXT),
-        "HTTP/1.1 200 OK\nServer: ucaffeine\nContent-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\n\
+        "HTTP/1.1 200 Fine\nServer: ucaffeine\nContent-Type: a/b\nSet-Cookie: a=1\nSet-Cookie: b=2\n\
          X: \nContent-Length: 7\n\
          Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n"
     );

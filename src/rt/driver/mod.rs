@@ -37,6 +37,14 @@ impl Driver {
         }
     }
 
+    /// Submits what is queued, and no more: completions stay where they are.
+    pub(crate) fn submit(&mut self) -> std::io::Result<()> {
+        match self {
+            Driver::Uring(uring) => uring.enter(Wait::Submit),
+            Driver::Sim(sim) => sim.enter(Wait::Submit),
+        }
+    }
+
     /// Moves the completions that are there into `into`.
     pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
         match self {
@@ -58,6 +66,14 @@ impl Driver {
         match self {
             Driver::Uring(uring) => uring.pool(),
             Driver::Sim(sim) => sim.pool(),
+        }
+    }
+
+    /// Calls of `io_uring_enter`.
+    pub(crate) fn enters(&self) -> u64 {
+        match self {
+            Driver::Uring(uring) => uring.enters(),
+            Driver::Sim(_) => 0,
         }
     }
 

@@ -40,7 +40,7 @@ impl Uring {
             }
         }
         // With entries still in line there is work: do not sleep on it.
-        self.ring.enter(if self.line.is_empty() { wait } else { Wait::No })
+        self.ring.enter(if self.line.is_empty() || wait == Wait::Submit { wait } else { Wait::No })
     }
 
     pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
@@ -57,6 +57,10 @@ impl Uring {
 
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         self.ring.describe()
+    }
+
+    pub(crate) fn enters(&self) -> u64 {
+        self.ring.enters()
     }
 }
 

@@ -35,9 +35,21 @@ pub(crate) struct BufRing {
     tail: Cell<u16>,
     /// How many buffers are outside the ring, in completions or guards.
     out: Cell<u16>,
-    /// Receivers that found the pool empty; one is woken per buffer that comes back.
-    starved: RefCell<VecDeque<Waker>>,
+    starved: RefCell<Line>,
 }
+
+/// Receivers that found the pool empty, first come, first served. One that has gone meanwhile costs the others nothing:
+/// each turn wakes as many as there are free buffers, and asks again.
+#[derive(Default)]
+struct Line {
+    /// The number of the one at the front.
+    first: u64,
+    waiting: VecDeque<Waker>,
+}
+
+/// A receiver's number in line, if it stands there.
+#[derive(Default)]
+pub(crate) struct Ticket(Cell<Option<u64>>);
 
 impl BufRing {
     /// `count` buffers of `size` bytes. `count` is a power of two, at most 32,768.
@@ -77,7 +89,7 @@ impl BufRing {
         self.out.set(self.out.get() + 1);
     }
 
-    /// Puts a buffer back at the tail, and wakes one receiver that waits for it.
+    /// Puts a buffer back at the tail. Who waits for it is woken by the next turn ([`BufRing::wake_starved`]).
     pub(crate) fn give_back(&self, bid: u16) {
         let tail = self.tail.get();
         let entry = Entry { addr: self.buffer(bid).as_ptr() as u64, len: self.size as u32, bid, resv: 0 };
@@ -92,18 +104,42 @@ impl BufRing {
         self.tail.set(tail.wrapping_add(1));
         self.shared_tail().store(tail.wrapping_add(1), Ordering::Release);
         self.out.set(self.out.get() - 1);
-        if let Some(waker) = self.starved.borrow_mut().pop_front() {
-            waker.wake();
+    }
+
+    /// Whether to wait for a buffer. Stands in line for one, or stays there, unless one is free or it is this one's turn.
+    pub(crate) fn must_wait(&self, ticket: &Ticket, waker: &Waker) -> bool {
+        let mut line = self.starved.borrow_mut();
+        let first = line.first;
+        match ticket.0.get() {
+            Some(number) if number >= first => {
+                // Polled for another reason; perhaps by another task than before.
+                if let Some(old) = line.waiting.get_mut((number - first) as usize) {
+                    old.clone_from(waker);
+                }
+                true
+            }
+            None if self.out.get() == self.count => {
+                ticket.0.set(Some(first + line.waiting.len() as u64));
+                line.waiting.push_back(waker.clone());
+                true
+            }
+            _ => {
+                ticket.0.set(None);
+                false
+            }
         }
     }
 
-    /// Asks to be woken when a buffer comes back. False where none is outside: one is there already.
-    pub(crate) fn wait_for_one(&self, waker: &Waker) -> bool {
-        if self.out.get() == 0 {
-            return false;
+    /// Wakes as many of those who wait as there are buffers for. Called once a turn; true where it should be called again
+    /// before the core sleeps, because those who were woken may be gone.
+    pub(crate) fn wake_starved(&self) -> bool {
+        let free = self.count - self.out.get();
+        for _ in 0..free {
+            let next = self.starved.borrow_mut().next();
+            let Some(waker) = next else { return false };
+            waker.wake();
         }
-        self.starved.borrow_mut().push_back(waker.clone());
-        true
+        free > 0 && !self.starved.borrow().waiting.is_empty()
     }
 
     /// How many buffers are outside the ring.
@@ -141,6 +177,21 @@ impl BufRing {
     fn buffer(&self, bid: u16) -> NonNull<u8> {
         // SAFETY: `bid < count` (checked in `guard`, by construction elsewhere), so this is inside the mapping.
         unsafe { self.memory.0.add(usize::from(bid) * self.size) }
+    }
+}
+
+impl Line {
+    fn next(&mut self) -> Option<Waker> {
+        let waker = self.waiting.pop_front()?;
+        self.first += 1;
+        Some(waker)
+    }
+}
+
+impl Ticket {
+    /// Whether it was given a number that has not been looked at since.
+    pub(crate) fn in_line(&self) -> bool {
+        self.0.get().is_some()
     }
 }
 

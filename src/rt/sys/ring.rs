@@ -22,6 +22,7 @@ pub(crate) struct Ring {
     ring: IoUring<squeue::Entry, cqueue::Entry>,
     enter_flags: u32,
     has_min_wait: bool,
+    enters: u64,
     /// Declared after `ring`: the ring closes before the pool's memory goes.
     pool: Rc<BufRing>,
 }
@@ -39,6 +40,8 @@ pub(crate) struct RingSizes {
 /// How long a turn may wait in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
+    /// Submit and come back.
+    Submit,
     /// Submit, run what is ready, come back.
     No,
     /// Until `completions` are there or the time is over (`None`: for ever). With `linger`, that long for all of them
@@ -65,11 +68,9 @@ impl Ring {
         unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, BUF_GROUP, 0) }?;
         // Cold opens are the only thing that may reach io-wq; a burst of them must not become a burst of threads.
         ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
-        // Saves the descriptor look-up of each enter (5.18); a ring works without.
-        let _ = ring.submitter().register_ring_fd();
         let params = ring.params();
         let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), ring, pool })
+        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), enters: 0, ring, pool })
     }
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
@@ -86,6 +87,11 @@ impl Ring {
         }
     }
 
+    /// `io_uring_enter` calls so far.
+    pub(crate) fn enters(&self) -> u64 {
+        self.enters
+    }
+
     /// How many entries wait for the next enter.
     pub(crate) fn queued(&mut self) -> usize {
         self.ring.submission().len()
@@ -99,7 +105,7 @@ impl Ring {
         let mut timespec = types::Timespec::new();
         let mut args = types::SubmitArgs::new();
         let (completions, timeout) = match wait {
-            Wait::No => (0, None),
+            Wait::Submit | Wait::No => (0, None),
             Wait::For { completions, timeout, linger } => {
                 if let (Some(linger), true) = (linger, self.has_min_wait) {
                     args = args.min_wait_usec(linger.as_micros() as u32);
@@ -114,7 +120,9 @@ impl Ring {
         if timeout.is_some() {
             args = args.timespec(&timespec);
         }
-        let flags = ENTER_GETEVENTS | ENTER_EXT_ARG | self.enter_flags;
+        let events = if wait == Wait::Submit { 0 } else { ENTER_GETEVENTS };
+        let flags = events | ENTER_EXT_ARG | self.enter_flags;
+        self.enters += 1;
         // SAFETY: `args` and `timespec` are the kernel's `io_uring_getevents_arg` and its timespec, alive for the call.
         let entered = unsafe { self.ring.submitter().enter(submit, completions, flags, Some(&args)) };
         match entered {

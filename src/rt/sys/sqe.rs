@@ -64,6 +64,8 @@ pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 /// `IORING_ACCEPT_MULTISHOT` and `IORING_RECV_MULTISHOT` live in `ioprio`.
 pub(crate) const ACCEPT_MULTISHOT: u16 = 1 << 0;
 pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
+/// `IORING_POLL_ADD_MULTI` lives in `len`.
+const POLL_ADD_MULTI: u32 = 1 << 0;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
@@ -114,8 +116,9 @@ impl Sqe {
 
     /// recv(2) into a buffer that the kernel takes from the ring's pool when data is there (6.0), again and again.
     /// Ends (no MORE flag) at end of input, on error, and with -ENOBUFS when the pool is empty.
-    pub(crate) fn recv_multi(socket: Fd) -> Sqe {
-        Sqe { ioprio: RECV_MULTISHOT, ..Sqe::on(op::RECV, socket) }.select_buffer()
+    /// With `total_bytes` it also ends when it has received so many (`optlen`, 6.17; EINVAL before); 0 is no limit.
+    pub(crate) fn recv_multi(socket: Fd, total_bytes: u32) -> Sqe {
+        Sqe { ioprio: RECV_MULTISHOT, file_index: total_bytes, ..Sqe::on(op::RECV, socket) }.select_buffer()
     }
 
     /// recv(2) into memory that the caller lends.
@@ -177,6 +180,11 @@ impl Sqe {
     /// poll(2) for one descriptor, once. The result is `revents`.
     pub(crate) fn poll(fd: Fd, events: u32) -> Sqe {
         Sqe { op_flags: events, ..Sqe::on(op::POLL_ADD, fd) }
+    }
+
+    /// poll(2) for one descriptor, again whenever something changes (5.13).
+    pub(crate) fn poll_multi(fd: Fd, events: u32) -> Sqe {
+        Sqe { len: POLL_ADD_MULTI, ..Sqe::poll(fd, events) }
     }
 
     /// waitid(2) (6.7). The result is 0 and the lent `siginfo_t` is filled.

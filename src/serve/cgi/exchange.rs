@@ -188,6 +188,7 @@ pub(super) async fn run(
 async fn supervise(shared: &Shared<'_>, worker: &Worker, ward: &Ward, stream: &TcpStream) -> Verdict {
     let mut exit = pin!(process::exited(ward.child()));
     let mut hangup = pin!(stream.hangup());
+    let mut broken = pin!(stream.broken());
     let mut stop = pin!(worker.stop.reached(Stage::Cutting));
     let mut timer = sleep_until(Instant::now());
     poll_fn(|context| {
@@ -199,14 +200,16 @@ async fn supervise(shared: &Shared<'_>, worker: &Worker, ward: &Ward, stream: &T
                 // ECHILD: somebody else has reaped it; then all that is known is that it has ended.
                 shared.exit.set(Some((status.unwrap_or(ExitStatus::from_raw(0)), now_ms)));
             }
-            // After its end of input, that the client is gone shows when it takes no more: a poll would report the end
-            // for ever (the ring always asks for POLLRDHUP).
             if shared.finished_ms.get().is_none() {
                 match hangup.as_mut().poll(context) {
                     Poll::Ready(Ok(Hangup::Finished)) => shared.finished_ms.set(Some(now_ms)),
                     Poll::Ready(_) => return Poll::Ready(Verdict::ClientGone),
                     Poll::Pending => {}
                 }
+            }
+            // Only now: armed before, it would see the end of input a second time.
+            if shared.finished_ms.get().is_some() && broken.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Verdict::ClientGone);
             }
             if stop.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Verdict::ServerStops);
