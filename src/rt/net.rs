@@ -390,7 +390,8 @@ impl TcpStream {
     async fn peer_name(&self, len: usize) -> io::Result<Vec<u8>> {
         const SO_PEERNAME: i32 = 28;
         let room = Vec::with_capacity(len);
-        let entry = |room: &mut Vec<u8>| Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len);
+        let entry =
+            |room: &mut Vec<u8>| Sqe::getsockopt(self.fd, libc::SOL_SOCKET, SO_PEERNAME, room.as_mut_ptr(), len);
         let (outcome, room) = Op::start(room, Unclaimed::Forget, entry).await;
         let (count, room) = filled(outcome, room);
         count.map(|_| room)

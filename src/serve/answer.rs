@@ -100,7 +100,11 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
 pub(super) enum Redirect {
     Missing(Step),
     /// The head is in `link.out`, the body too or in the step.
-    Answered { status: Status, bytes: u64, step: Option<Step> },
+    Answered {
+        status: Status,
+        bytes: u64,
+        step: Option<Step>,
+    },
 }
 
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.

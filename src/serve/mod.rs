@@ -120,10 +120,9 @@ impl std::fmt::Display for StartError {
                 }
             }
             StartError::Engine(why) => f.write_str(why),
-            StartError::Uring(why) => write!(
-                f,
-                "{why}; there is no other engine yet (epoll is not built into this version)"
-            ),
+            StartError::Uring(why) => {
+                write!(f, "{why}; there is no other engine yet (epoll is not built into this version)")
+            }
             StartError::Site { path, error } => write!(f, "cannot open {}: {error}", path.display()),
             StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),

@@ -123,7 +123,8 @@ impl SeatGuard<'_> {
 
 impl Drop for SeatGuard<'_> {
     fn drop(&mut self) {
-        self.registry.seats.borrow_mut()[self.seat as usize] = Seat { idle_since_ms: None, evicted: false, waker: None };
+        self.registry.seats.borrow_mut()[self.seat as usize] =
+            Seat { idle_since_ms: None, evicted: false, waker: None };
         self.registry.free.borrow_mut().push(self.seat);
         self.registry.taken.set(self.registry.taken.get() - 1);
         self.registry.tell_left();

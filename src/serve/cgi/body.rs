@@ -14,11 +14,11 @@ use crate::rt::net::TcpStream;
 use crate::rt::process::PipeWriter;
 use crate::rt::time::{Instant, sleep_until};
 
+use super::super::answer;
 use super::super::input::Input;
 use super::super::link::{Link, by};
 use super::super::transfer::{self, Cut};
 use super::super::worker::Worker;
-use super::super::answer;
 use super::Call;
 use super::exchange::Shared;
 

@@ -261,7 +261,9 @@ impl Shared<'_> {
 impl Verdict {
     fn sentence(self) -> &'static str {
         match self {
-            Verdict::FirstByteLate => "a script wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)",
+            Verdict::FirstByteLate => {
+                "a script wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)"
+            }
             Verdict::IdleTooLong => "a script neither read nor wrote for too long: it is ended (cgi-idle-ms-max)",
             Verdict::RanTooLong => "a script ran for too long: it is ended (cgi-total-ms-max)",
             Verdict::ClientGone => "the client of a script has left: the script is ended",

@@ -283,18 +283,20 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
             let status = Status::BAD_GATEWAY;
             return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status) });
         };
-        let step = match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing)) {
-            answer::Redirect::Missing(step) => step,
-            answer::Redirect::Answered { status, bytes, step } => {
-                match step {
-                    Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
-                    Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
-                    Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
-                    _ => {}
+        let step =
+            match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing))
+            {
+                answer::Redirect::Missing(step) => step,
+                answer::Redirect::Answered { status, bytes, step } => {
+                    match step {
+                        Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
+                        Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
+                        Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
+                        _ => {}
+                    }
+                    return Ok(Redirected::Sent { status, bytes });
                 }
-                return Ok(Redirected::Sent { status, bytes });
-            }
-        };
+            };
         learned = match step {
             answer::Step::Learn { site, path } => {
                 let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::http::body::{CHUNK_END, Decoded, Dechunk, LAST_CHUNK, chunk_head};
+use crate::http::body::{CHUNK_END, Dechunk, Decoded, LAST_CHUNK, chunk_head};
 use crate::http::response::BodyFraming;
 use crate::http::status::Status;
 use crate::rt::RecvBuf;
