@@ -1,6 +1,8 @@
 //! What one core has: its sites and their open files, its buffers, clock, counters, and the connections it serves.
 
 use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub(super) struct Worker {
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
     clock: Clock,
+    /// The start of every request's tag, random; and how many there were.
+    tags: (u64, Cell<u64>),
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -83,6 +87,7 @@ impl Worker {
             path: RefCell::default(),
             draining: Cell::new(false),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
+            tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
             spare: RefCell::default(),
         }
     }
@@ -113,6 +118,13 @@ impl Worker {
         self.clock.until_ms.set(now_ms + 1000 - u64::from(since_1970.subsec_millis()));
         self.clock.unix_s.set(since_1970.as_secs());
         self.clock.date.set(date::format(since_1970.as_secs()));
+    }
+
+    /// A name that no other request has, and that cannot be guessed.
+    pub(super) fn request_tag(&self) -> String {
+        let (random, count) = &self.tags;
+        count.set(count.get() + 1);
+        format!("{random:016x}{:08x}", count.get())
     }
 
     /// An empty send buffer.

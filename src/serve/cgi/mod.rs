@@ -80,6 +80,8 @@ pub(super) struct Call {
     command: Command,
     /// For the log.
     script: String,
+    /// What its descendants can be found by.
+    tag: String,
     is_nph: bool,
     framing: Framing,
     expects_continue: bool,
@@ -153,12 +155,15 @@ impl Call {
             command.env(name, value);
         };
         cgi_env(site, &site.mounts[located.mount], request, &script, &peer, body_len, &mut emit);
+        let tag = worker.request_tag();
+        command.env(reap::TAG, &tag);
         if let Some(folder) = place.file.parent() {
             command.directory(folder);
         }
         Some(Call {
             command,
             script: place.file.display().to_string(),
+            tag,
             is_nph: script::is_nph(&place.name),
             framing: request.framing,
             expects_continue: request.expects_continue,
@@ -239,7 +244,7 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         }
     };
     worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, permit)).await
+    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, call.tag.clone(), permit)).await
 }
 
 fn status_of(error: &SpawnError) -> Status {

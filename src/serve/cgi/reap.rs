@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::rt::process::{Child, Exited, PipeReader, Signal};
+use crate::rt::process::{Child, Exited, PipeReader, Signal, orphans};
 use crate::rt::{self, process, time};
 
 use super::super::worker::Worker;
@@ -18,8 +18,14 @@ use super::output::drain_errors;
 pub(super) struct Ward {
     worker: Rc<Worker>,
     child: Option<Child>,
+    /// The value of [`TAG`] in its environment.
+    tag: String,
     _permit: Permit,
 }
+
+/// A variable that every script has with a value of its own, and its descendants with it, wherever they go: how those are
+/// found that leave the process group. The name is the one that other servers use for a request's unique number.
+pub(super) const TAG: &str = "UNIQUE_ID";
 
 /// How to take leave of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +37,9 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, child: Child, permit: Permit) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, child: Child, tag: String, permit: Permit) -> Ward {
         worker.metrics.scripts_running.add(1);
-        Ward { worker, child: Some(child), _permit: permit }
+        Ward { worker, child: Some(child), tag, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -45,6 +51,9 @@ impl Ward {
         let Some(child) = self.child.take() else { return };
         let patience = Duration::from_millis(self.worker.options.cgi.term_to_kill_ms);
         let held = Duration::from_millis(self.worker.options.cgi.held_stdout_ms_max);
+        if leave == Leave::Kill {
+            end_escaped(std::mem::take(&mut self.tag), patience);
+        }
         rt::spawn_detached(async move {
             // Boxed and fused: its end must not be polled for again.
             let mut errors = Box::pin(drain_errors(&stderr, &script));
@@ -95,6 +104,24 @@ async fn end_group(exited: &Exited, patience: Duration) {
         let _ = exited.kill_group(Signal::KILL);
     }
 }
+
+/// Ends what has left the script's process group (setsid), on a thread of its own: it reads the environment of every
+/// process, which is nothing for a core to do.
+fn end_escaped(tag: String, patience: Duration) {
+    let end = move || {
+        let signal = |signal| orphans::kill_by_environment(TAG.as_bytes(), tag.as_bytes(), signal).unwrap_or(0);
+        if signal(Signal::TERM) > 0 {
+            std::thread::sleep(patience);
+            signal(Signal::KILL);
+        }
+    };
+    let thread = std::thread::Builder::new().name("end-escaped".to_owned()).stack_size(ENDER_STACK_BYTES);
+    if let Err(error) = thread.spawn(end) {
+        tracing::warn!(%error, "what a script has left behind may live on");
+    }
+}
+
+const ENDER_STACK_BYTES: usize = 128 << 10;
 
 impl Drop for Ward {
     fn drop(&mut self) {
