@@ -23,10 +23,28 @@ pub(super) async fn run(stream: TcpStream, worker: Rc<Worker>) {
         access_log::ask_peer(&mut link).await;
     }
     // However it ends, dropping the link closes the socket.
-    let _ = serve(&mut link, &worker, &seat).await;
+    match serve(&mut link, &worker, &seat).await {
+        Ok(Farewell::Plain) if !link.out.is_empty() => transfer::send_last(link, &worker).await,
+        Ok(Farewell::Linger) => Box::pin(transfer::linger(&mut link, &worker)).await,
+        Ok(Farewell::Plain) | Err(Cut) => {}
+    }
 }
 
-async fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> Result<(), Cut> {
+/// How a connection ends. What is still in `link.out` is sent in any case.
+enum Farewell {
+    /// The client has said all it had to say.
+    Plain,
+    /// It may still be sending.
+    Linger,
+}
+
+impl Farewell {
+    fn of(link: &Link, linger: bool) -> Farewell {
+        if linger && !link.transport.stream().has_ended() { Farewell::Linger } else { Farewell::Plain }
+    }
+}
+
+async fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> Result<Farewell, Cut> {
     let mut learned = Learned::Nothing;
     loop {
         let step = answer::step(worker, link, std::mem::replace(&mut learned, Learned::Nothing));
@@ -54,12 +72,12 @@ async fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> Re
             Step::SendFile(file, span) => Box::pin(transfer::file(link, worker, &file, span)).await,
             Step::Run(call) => Box::pin(cgi::run(link, worker, call)).await,
             Step::Drain => Box::pin(drain(link, worker)).await,
-            Step::Close { linger } => return Box::pin(close(link, worker, linger)).await,
+            Step::Close { linger } => return Ok(Farewell::of(link, linger)),
         };
         done?;
         while let Some(step) = answer::finish(worker, link) {
             match step {
-                Step::Close { linger } => return Box::pin(close(link, worker, linger)).await,
+                Step::Close { linger } => return Ok(Farewell::of(link, linger)),
                 _ => Box::pin(drain(link, worker)).await?,
             }
         }
@@ -122,12 +140,4 @@ async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
             }
         }
     }
-}
-
-async fn close(link: &mut Link, worker: &Worker, linger: bool) -> Result<(), Cut> {
-    transfer::flush(link, worker).await?;
-    if linger && !link.transport.stream().has_ended() {
-        transfer::linger(link, worker).await;
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
-use super::link::{Link, by};
+use super::link::{Link, Transport, by};
 use super::worker::Worker;
 
 /// One `sendfile(2)`: large enough that its cost does not matter (a syscall a 256 KiB), small enough that a disk, or one
@@ -166,6 +166,17 @@ fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Resul
     }
 }
 
+/// Sends what has gathered and closes: the last data and the FIN leave in one segment.
+pub(super) async fn send_last(link: Link, worker: &Worker) {
+    let Link { transport: Transport::Plain(stream), mut conn, out, mut timer, .. } = link;
+    conn.sending(worker.now_ms());
+    let until = conn.reply_until(&worker.limits);
+    // One deadline for all of it: a reply that can be sent like this is small (what is large goes in pieces before).
+    if let Ok((_sent, buffer)) = by(&mut timer, until, stream.write_last(out)).await {
+        worker.recycle(buffer);
+    }
+}
+
 /// How long a connection that is closing waits for its client to finish, and how much it reads from it meanwhile.
 const LINGER_MS_MAX: u64 = 2_000;
 const LINGER_BYTES_MAX: usize = 1 << 20;
@@ -173,6 +184,9 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Closes our side and reads what is still coming, for a while: a plain close would answer it with a reset, which
 /// destroys the reply on its way (RFC 9112 section 9.6).
 pub(super) async fn linger(link: &mut Link, worker: &Worker) {
+    if flush(link, worker).await.is_err() {
+        return;
+    }
     if link.transport.stream().shutdown(std::net::Shutdown::Write).await.is_err() {
         return;
     }

@@ -66,6 +66,8 @@ pub(crate) const ACCEPT_MULTISHOT: u16 = 1 << 0;
 pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
 /// `IORING_POLL_ADD_MULTI` lives in `len`.
 const POLL_ADD_MULTI: u32 = 1 << 0;
+/// `IORING_RECVSEND_POLL_FIRST`, in `ioprio`.
+pub(crate) const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
@@ -121,6 +123,11 @@ impl Sqe {
         Sqe { ioprio: RECV_MULTISHOT, file_index: total_bytes, ..Sqe::on(op::RECV, socket) }.select_buffer()
     }
 
+    /// recv(2) into a buffer from the pool, once; and without a first try (POLL_FIRST, 5.19), because nothing is there yet.
+    pub(crate) fn recv_once(socket: Fd) -> Sqe {
+        Sqe { ioprio: RECVSEND_POLL_FIRST, ..Sqe::on(op::RECV, socket) }.select_buffer()
+    }
+
     /// recv(2) into memory that the caller lends.
     pub(crate) fn recv(socket: Fd, addr: *mut u8, len: usize) -> Sqe {
         Sqe { addr: addr as u64, len: clamp(len), ..Sqe::on(op::RECV, socket) }
@@ -129,6 +136,13 @@ impl Sqe {
     /// send(2); the ring sets MSG_NOSIGNAL itself. The result may be short.
     pub(crate) fn send(socket: Fd, addr: *const u8, len: usize) -> Sqe {
         Sqe { addr: addr as u64, len: clamp(len), ..Sqe::on(op::SEND, socket) }
+    }
+
+    /// The last send(2) of a socket whose close is queued behind it. MSG_MORE: the data leaves with the FIN, in one segment.
+    /// MSG_WAITALL: what does not fit now is sent by the kernel when it does, since nobody can send the rest.
+    pub(crate) fn send_last(socket: Fd, addr: *const u8, len: usize) -> Sqe {
+        let op_flags = (libc::MSG_MORE | libc::MSG_WAITALL) as u32;
+        Sqe { addr: addr as u64, len: clamp(len), op_flags, ..Sqe::on(op::SEND, socket) }
     }
 
     /// sendmsg(2) with a lent `msghdr`.
