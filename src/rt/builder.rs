@@ -118,7 +118,7 @@ impl Builder {
             now_ns: Cell::new(now_ns),
             reaped: Vec::new().into(),
             due: Vec::new().into(),
-            pacing: Cell::default(),
+            at_leisure: Cell::new(0),
             running: Cell::new(false),
         });
         CORE.with(|current| *current.borrow_mut() = Some(Rc::clone(&core)));

@@ -76,6 +76,8 @@ use waker::TaskId;
 const POLLS_PER_TURN_MAX: usize = 1024;
 /// How long the end of a runtime waits for the kernel's last word before it leaks what is still lent.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How much later than it might a completion "at leisure" may be noticed.
+const LEISURE_MAX: Duration = Duration::from_millis(1);
 /// The index that the future of `block_on` goes by.
 const MAIN: u32 = TaskId::TASKS_MAX - 1;
 
@@ -101,7 +103,8 @@ pub(crate) struct Core {
     reaped: RefCell<Vec<Cqe>>,
     /// Between turns: wakers of timers that are over.
     due: RefCell<Vec<Waker>>,
-    pacing: Cell<stats::Pacing>,
+    /// Operations queued in this turn whose completion nobody is in a hurry for ([`op::Op::start_at_leisure`]).
+    pub(crate) at_leisure: Cell<u32>,
     /// Inside `block_on`.
     running: Cell<bool>,
 }
@@ -177,7 +180,6 @@ impl Core {
         self.now_ns.set(driver.now_ns());
         drop(driver);
         self.stats.turned(reaped.len() as u64);
-        self.pace(reaped.len());
         for cqe in reaped.drain(..) {
             self.complete(cqe);
         }
@@ -203,6 +205,7 @@ impl Core {
 
     fn wait(&self) -> Wait {
         if self.tasks.has_ready() || self.main_woken.get() || self.mailbox.has_mail() {
+            self.at_leisure.set(0);
             return Wait::No;
         }
         let next = self.timers.borrow().next();
@@ -211,13 +214,16 @@ impl Core {
             let now_ns = self.driver.borrow().now_ns();
             Duration::from_nanos((tick * 1_000_000).saturating_sub(now_ns))
         });
-        self.pacing.get().wait(timeout)
-    }
-
-    fn pace(&self, completions: usize) {
-        let mut pacing = self.pacing.get();
-        pacing.observe(completions);
-        self.pacing.set(pacing);
+        // Sends to a socket with room complete while they are submitted. To come back for those alone would cost a syscall
+        // that finds nothing else to do, so the turn waits for them *and* one event more; for a moment only, because one
+        // of them may find its socket full and complete later.
+        match self.at_leisure.take() {
+            0 => Wait::For { completions: 1, timeout, linger: None },
+            sends => {
+                let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));
+                Wait::For { completions: 1 + sends, timeout, linger: None }
+            }
+        }
     }
 
     fn complete(&self, cqe: Cqe) {

@@ -449,6 +449,13 @@ impl<T> Op<T> {
             Op { key: Some(key), entry: core.queue(lent), owns: PhantomData }
         })
     }
+
+    /// As `start`, for an operation that most likely completes while it is submitted and that nothing waits for: its
+    /// completion is noticed with the next event, or a millisecond later.
+    pub(crate) fn start_at_leisure(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
+        with_core(|core| core.at_leisure.set(core.at_leisure.get() + 1));
+        Op::start(lent, unclaimed, entry)
+    }
 }
 
 impl<T: 'static> Future for Op<T> {
@@ -539,6 +546,14 @@ impl Multi {
                 }
                 _ => Poll::Ready(Next::Ended),
             }
+        })
+    }
+
+    /// Whether everything was taken and the kernel will post no more.
+    pub(crate) fn is_spent(&self) -> bool {
+        with_core(|core| {
+            let slots = core.slots.borrow();
+            matches!(slots.state_of(self.key), Some(State::Multi { kernel: Kernel::Ended, first: NONE, .. }))
         })
     }
 

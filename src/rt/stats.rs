@@ -1,9 +1,6 @@
-//! What a core counts, and how it paces itself by it. Plain cells: one thread writes, snapshots travel by message.
+//! What a core counts. Plain cells: one thread writes, snapshots travel by message.
 
 use std::cell::Cell;
-use std::time::Duration;
-
-use super::sys::ring::Wait;
 
 /// A snapshot of one core's counters and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,24 +72,4 @@ impl Counters {
 /// Adds to a counter.
 pub(crate) fn add(counter: &Cell<u64>, count: u64) {
     counter.set(counter.get() + count);
-}
-
-/// How many completions a turn waits for: one when the core is idle, more when they come in crowds, because a ring with
-/// deferred task work runs at most max(20, what was asked for) of them a pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pacing {
-    /// Completions a turn, averaged over about 8 turns, in sixteenths.
-    average: u32,
-}
-
-impl Pacing {
-    pub(crate) fn observe(&mut self, completions: usize) {
-        let now = (completions.min(4096) as u32) << 4;
-        self.average = (self.average * 7 + now) / 8;
-    }
-
-    /// The wait of the next turn. `timeout` is the next timer.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) -> Wait {
-        Wait::For { completions: 1, timeout, linger: None }
-    }
 }

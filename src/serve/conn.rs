@@ -50,7 +50,7 @@ async fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> Re
         let step = answer::step(worker, link, std::mem::replace(&mut learned, Learned::Nothing));
         let done = match step {
             Step::Receive { until } => {
-                transfer::flush(link, worker).await?;
+                transfer::flush_and_listen(link, worker).await?;
                 receive(link, worker, seat, until).await?;
                 continue;
             }

@@ -35,6 +35,27 @@ pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
     Ok(())
 }
 
+/// As `flush`, before waiting for the next request: the usual way of a reply.
+pub(super) async fn flush_and_listen(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
+    if link.out.is_empty() {
+        return Ok(());
+    }
+    link.conn.sending(worker.now_ms());
+    let until = link.conn.reply_until(&worker.limits);
+    let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
+    let (count, buffer) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
+    let start = progress(&mut link.conn, worker, count)?;
+    if start == buffer.len() || planted(Bug::ShortSendIgnored) {
+        worker.recycle(buffer);
+        return Ok(());
+    }
+    // Cut short: the client is slow, and the rest goes the slow way.
+    let Link { transport, conn, timer, .. } = link;
+    let rest = send_all(transport.stream(), &RefCell::new(conn), timer, worker, buffer, start).await?;
+    worker.recycle(rest);
+    Ok(())
+}
+
 /// Sends what has gathered in `link.out`, and the bytes behind it, without copying them.
 pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes) -> Result<(), Cut> {
     let mut head = std::mem::take(&mut link.out);
@@ -130,18 +151,18 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
 /// Sends `link.out` and hands the buffer back.
 async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
     let Link { transport, conn, timer, out, .. } = link;
-    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out)).await
+    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out), 0).await
 }
 
-/// Sends a buffer and hands it back, while somebody else may be reading from the same connection.
+/// Sends a buffer from `start` on and hands it back, while somebody else may be reading from the same connection.
 pub(super) async fn send_all(
     stream: &TcpStream,
     conn: &RefCell<&mut Conn>,
     timer: &mut Sleep,
     worker: &Worker,
     mut buffer: Vec<u8>,
+    mut start: usize,
 ) -> Result<Vec<u8>, Cut> {
-    let mut start = 0;
     conn.borrow_mut().sending(worker.now_ms());
     while start < buffer.len() {
         let until = conn.borrow().reply_until(&worker.limits);
