@@ -356,7 +356,7 @@ fn complete_responses() {
         assert!(response.status_line.ends_with("202 Own line"), "{script}: {response:?}");
     }
     let mut client = server.connect();
-    client.head(&["GET /cgi-bin/nph-close.sh HTTP/1.1", "Host: {host}"]);
+    client.head(&["GET /cgi-bin/nph-close.sh HTTP/1.1", "Host: {host}", "Connection: close"]);
     let text = String::from_utf8(client.read_to_end()).expect("ASCII");
     assert!(text.starts_with("HTTP/1.") && text.contains("until the end"), "{text}");
     server.stop();

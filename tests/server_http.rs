@@ -434,8 +434,8 @@ fn a_body_that_stops_is_408_and_one_that_crawls_is_not() {
 #[test]
 fn a_reader_that_stops_is_cut() {
     let site = site().file("big.bin", support::noise(32 << 20));
-    let server = Server::start(&site, ["--stall-ms-max", "500"]);
-    // The server may keep the file itself open for the next client.
+    let server = Server::start(&site, ["--stall-ms-max", "500", "--cores", "1"]);
+    // The core may keep the file itself open for the next client.
     server.connect().request("HEAD", "/big.bin", &[]).expect(200);
     let idle = server.fds();
     let mut client = server.connect();
