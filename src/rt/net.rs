@@ -378,7 +378,11 @@ impl TcpStream {
     pub async fn peer_addr(&self) -> io::Result<SocketAddr> {
         // The kernel refuses room that the address does not fill (EINVAL): first as for IPv4, whose length is enough to
         // see whether it is IPv6.
-        let room = self.peer_name(size_of::<libc::sockaddr_in>()).await?;
+        let room = match self.peer_name(size_of::<libc::sockaddr_in>()).await {
+            // Shorter even than that: the name of a Unix socket without a path.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Err(io::ErrorKind::Unsupported.into()),
+            named => named?,
+        };
         let family = room.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes));
         let room = match i32::from(family) {
             libc::AF_INET6 => self.peer_name(size_of::<libc::sockaddr_in6>()).await?,
