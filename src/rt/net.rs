@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::direct::Room;
@@ -285,15 +286,12 @@ impl TcpStream {
         &self,
         buffer: B,
         start: usize,
-    ) -> impl Future<Output = (io::Result<usize>, B)> + use<B> {
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
         let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
         let fd = self.fd;
         let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
-        let sent = Op::start(buffer, Unclaimed::Forget, entry);
-        async move {
-            let (outcome, buffer) = sent.await;
-            (outcome.count(), buffer)
-        }
+        let mut sent = Op::start(buffer, Unclaimed::Forget, entry);
+        poll_fn(move |context| Pin::new(&mut sent).poll(context).map(|(outcome, buffer)| (outcome.count(), buffer)))
     }
 
     /// Sends all of the bytes.
