@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::direct::Room;
@@ -311,15 +312,11 @@ impl TcpStream {
         &self,
         buffer: B,
         start: usize,
-    ) -> impl Future<Output = (io::Result<usize>, B)> + use<B> {
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
         let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
         let fd = self.fd;
         let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
-        let sent = Op::start(buffer, Unclaimed::Forget, entry);
-        async move {
-            let (outcome, buffer) = sent.await;
-            (outcome.count(), buffer)
-        }
+        counted(Op::start(buffer, Unclaimed::Forget, entry))
     }
 
     /// As [`write_from`](Self::write_from), for a caller with nothing else to do than to wait for the peer: a receive is
@@ -335,16 +332,12 @@ impl TcpStream {
         &self,
         buffer: B,
         start: usize,
-    ) -> impl Future<Output = (io::Result<usize>, B)> + use<B> {
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
         self.arm_recv();
         let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
         let fd = self.fd;
         let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
-        let sent = Op::start_at_leisure(buffer, Unclaimed::Forget, entry);
-        async move {
-            let (outcome, buffer) = sent.await;
-            (outcome.count(), buffer)
-        }
+        counted(Op::start_at_leisure(buffer, Unclaimed::Forget, entry))
     }
 
     /// Sends all of the bytes.
@@ -374,7 +367,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn write_last<B: IoBuf>(self, buffer: B) -> impl Future<Output = (io::Result<usize>, B)> + use<B> {
+    pub fn write_last<B: IoBuf>(self, buffer: B) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
         // First the cancel of a receive that waits, as in `drop`.
         drop(self.recv.take());
         let fd = self.fd;
@@ -382,10 +375,7 @@ impl TcpStream {
         let sent = Op::start_at_leisure(buffer, Unclaimed::Forget, entry);
         // The close is queued behind the send, which keeps the socket until it is done.
         drop(self);
-        async move {
-            let (outcome, buffer) = sent.await;
-            (outcome.count(), buffer)
-        }
+        counted(sent)
     }
 
     /// Sends some of `first`, then of `second`, as one message, from byte `start` of both together on.
@@ -450,7 +440,11 @@ impl TcpStream {
     pub async fn peer_addr(&self) -> io::Result<SocketAddr> {
         // The kernel refuses room that the address does not fill (EINVAL): first as for IPv4, whose length is enough to
         // see whether it is IPv6.
-        let room = self.peer_name(size_of::<libc::sockaddr_in>()).await?;
+        let room = match self.peer_name(size_of::<libc::sockaddr_in>()).await {
+            // Shorter even than that: the name of a Unix socket without a path.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Err(io::ErrorKind::Unsupported.into()),
+            named => named?,
+        };
         let family = room.first_chunk().map_or(0, |bytes| u16::from_ne_bytes(*bytes));
         let room = match i32::from(family) {
             libc::AF_INET6 => self.peer_name(size_of::<libc::sockaddr_in6>()).await?,
@@ -504,6 +498,11 @@ impl TcpStream {
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         (ReadHalf(self), WriteHalf(self))
     }
+}
+
+/// An operation's count and buffer. No `async` block: those keep their arguments twice.
+fn counted<B: IoBuf>(mut sent: Op<B>) -> impl Future<Output = (io::Result<usize>, B)> + Unpin {
+    poll_fn(move |context| Pin::new(&mut sent).poll(context).map(|(outcome, buffer)| (outcome.count(), buffer)))
 }
 
 impl Drop for TcpStream {

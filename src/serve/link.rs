@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 use crate::http::Millis;
@@ -63,27 +63,25 @@ impl Link {
     }
 
     /// The next bytes from the client, no later than `until`.
-    pub(super) async fn recv(&mut self, until: Millis) -> Result<io::Result<Option<RecvBuf>>, Late> {
-        self.timer.reset(Instant::from_millis(until));
-        poll_fn(|context| {
-            if let Poll::Ready(received) = self.transport.stream().poll_recv(context) {
-                return Poll::Ready(Ok(received));
-            }
-            self.timer.poll_expired(context).map(|()| Err(Late))
-        })
-        .await
+    pub(super) fn recv(&mut self, until: Millis) -> impl Future<Output = Result<io::Result<Option<RecvBuf>>, Late>> {
+        let stream = self.transport.stream();
+        by(&mut self.timer, until, poll_fn(|context| stream.poll_recv(context)))
     }
 }
 
 /// `future`'s output, unless it is not there by `until`; then it is dropped.
-pub(super) async fn by<F: Future>(timer: &mut Sleep, until: Millis, future: F) -> Result<F::Output, Late> {
-    let mut future = pin!(future);
+///
+/// Not an `async fn`: that would keep the future twice, as an argument and where it is pinned, in every connection.
+pub(super) fn by<F: Future + Unpin>(
+    timer: &mut Sleep,
+    until: Millis,
+    mut future: F,
+) -> impl Future<Output = Result<F::Output, Late>> {
     timer.reset(Instant::from_millis(until));
-    poll_fn(|context| {
-        if let Poll::Ready(output) = future.as_mut().poll(context) {
+    poll_fn(move |context| {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(context) {
             return Poll::Ready(Ok(output));
         }
         timer.poll_expired(context).map(|()| Err(Late))
     })
-    .await
 }

@@ -2,7 +2,9 @@
 //! with each byte that the client takes.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -26,34 +28,41 @@ const SLICE_BYTES: usize = 256 << 10;
 pub(super) struct Cut;
 
 /// Sends what has gathered in `link.out`.
-pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
-    if link.out.is_empty() {
-        return Ok(());
+pub(super) fn flush(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<(), Cut>> {
+    async move {
+        if link.out.is_empty() {
+            return Ok(());
+        }
+        let buffer = send(link, worker).await?;
+        worker.recycle(buffer);
+        Ok(())
     }
-    let buffer = send(link, worker).await?;
-    worker.recycle(buffer);
-    Ok(())
 }
 
 /// As `flush`, before waiting for the next request: the usual way of a reply.
-pub(super) async fn flush_and_listen(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
-    if link.out.is_empty() {
-        return Ok(());
+pub(super) fn flush_and_listen(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<(), Cut>> {
+    async move {
+        if link.out.is_empty() {
+            return Ok(());
+        }
+        link.conn.sending(worker.now_ms());
+        let until = link.conn.reply_until(&worker.limits);
+        let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
+        let (count, buffer) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
+        let start = progress(&mut link.conn, worker, count)?;
+        if start == buffer.len() || planted(Bug::ShortSendIgnored) {
+            worker.recycle(buffer);
+            return Ok(());
+        }
+        // Cut short: the client is slow, and the rest goes the slow way.
+        Box::pin(async move {
+            let Link { transport, conn, timer, .. } = link;
+            let rest = send_all(transport.stream(), &RefCell::new(conn), timer, worker, buffer, start).await?;
+            worker.recycle(rest);
+            Ok(())
+        })
+        .await
     }
-    link.conn.sending(worker.now_ms());
-    let until = link.conn.reply_until(&worker.limits);
-    let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
-    let (count, buffer) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
-    let start = progress(&mut link.conn, worker, count)?;
-    if start == buffer.len() || planted(Bug::ShortSendIgnored) {
-        worker.recycle(buffer);
-        return Ok(());
-    }
-    // Cut short: the client is slow, and the rest goes the slow way.
-    let Link { transport, conn, timer, .. } = link;
-    let rest = send_all(transport.stream(), &RefCell::new(conn), timer, worker, buffer, start).await?;
-    worker.recycle(rest);
-    Ok(())
 }
 
 /// Sends what has gathered in `link.out`, and the bytes behind it, without copying them.
@@ -64,7 +73,7 @@ pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes
     link.conn.sending(worker.now_ms());
     while start < whole {
         let until = link.conn.reply_until(&worker.limits);
-        let sent = link.transport.stream().write_two(head, body, start);
+        let sent = pin!(link.transport.stream().write_two(head, body, start));
         let (count, back, rest) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
         (head, body) = (back, rest);
         start += progress(&mut link.conn, worker, count)?;
@@ -113,7 +122,7 @@ async fn sendfile(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let until = link.conn.reply_until(&worker.limits);
-                let writable = link.transport.stream().writable();
+                let writable = pin!(link.transport.stream().writable());
                 by(&mut link.timer, until, writable).await.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -149,31 +158,35 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
 }
 
 /// Sends `link.out` and hands the buffer back.
-async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
-    let Link { transport, conn, timer, out, .. } = link;
-    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out), 0).await
+fn send(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<Vec<u8>, Cut>> {
+    async move {
+        let Link { transport, conn, timer, out, .. } = link;
+        send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out), 0).await
+    }
 }
 
 /// Sends a buffer from `start` on and hands it back, while somebody else may be reading from the same connection.
-pub(super) async fn send_all(
+pub(super) fn send_all(
     stream: &TcpStream,
     conn: &RefCell<&mut Conn>,
     timer: &mut Sleep,
     worker: &Worker,
     mut buffer: Vec<u8>,
     mut start: usize,
-) -> Result<Vec<u8>, Cut> {
-    conn.borrow_mut().sending(worker.now_ms());
-    while start < buffer.len() {
-        let until = conn.borrow().reply_until(&worker.limits);
-        let (count, back) = by(timer, until, stream.write_from(buffer, start)).await.map_err(|_late| Cut)?;
-        buffer = back;
-        start += progress(&mut conn.borrow_mut(), worker, count)?;
-        if planted(Bug::ShortSendIgnored) {
-            break;
+) -> impl Future<Output = Result<Vec<u8>, Cut>> {
+    async move {
+        conn.borrow_mut().sending(worker.now_ms());
+        while start < buffer.len() {
+            let until = conn.borrow().reply_until(&worker.limits);
+            let (count, back) = by(timer, until, stream.write_from(buffer, start)).await.map_err(|_late| Cut)?;
+            buffer = back;
+            start += progress(&mut conn.borrow_mut(), worker, count)?;
+            if planted(Bug::ShortSendIgnored) {
+                break;
+            }
         }
+        Ok(buffer)
     }
-    Ok(buffer)
 }
 
 /// Notes what was sent.

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::process::Pid;
 
 /// Whether a listener is the first on its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,7 @@ pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     if let Err(error) = net::bind(&socket, &address) {
-        let stale = || {
-            let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            Ok::<bool, io::Error>(net::connect(&probe, &address) == Err(rustix::io::Errno::CONNREFUSED))
-        };
-        if error != rustix::io::Errno::ADDRINUSE || !stale()? {
+        if error != rustix::io::Errno::ADDRINUSE || somebody_listens(&address)? {
             return Err(error.into());
         }
         std::fs::remove_file(path)?;
@@ -63,6 +60,34 @@ pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     }
     net::listen(&socket, backlog)?;
     Ok(socket)
+}
+
+/// Whether a live process listens there. The socket of a killed one can outlive it for some milliseconds: its ring, which
+/// has an accept on it, is taken down by a worker of the kernel after the process was reaped.
+fn somebody_listens(address: &net::SocketAddrUnix) -> io::Result<bool> {
+    // Non-blocking: a full backlog (EAGAIN) is somebody, too.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match net::connect(&probe, address) {
+        Err(rustix::io::Errno::CONNREFUSED) => Ok(false),
+        Err(_) => Ok(true),
+        // A number that means nothing in our PID namespace is 0: then nothing is known.
+        Ok(()) => Ok(Pid::from_raw(peer_pid(&probe)?)
+            .is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))),
+    }
+}
+
+/// The process that called listen(2) on the other end, 0 where it has no number in our PID namespace. (rustix's call takes
+/// 0 for impossible.)
+fn peer_pid(socket: &OwnedFd) -> io::Result<i32> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as u32;
+    let (fd, room) = (socket.as_raw_fd(), (&raw mut cred).cast());
+    // SAFETY: `room` is `len` writable bytes on this stack, and any bits are a valid `ucred` (three integers).
+    match unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, room, &raw mut len) } {
+        0 => Ok(cred.pid),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The local address of a TCP socket (the port that `:0` became).

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
+use std::pin::pin;
 
 use crate::http::conn::{BodyEvent, Refusal};
 use crate::http::request::Framing;
@@ -183,7 +184,7 @@ async fn pump(
             }
             BodyEvent::NeedBytes { consumed, until } => {
                 input.consume(consumed);
-                match by(&mut timer, until, stream.recv()).await {
+                match by(&mut timer, until, pin!(stream.recv())).await {
                     Ok(Ok(Some(bytes))) => input.push(bytes),
                     Ok(Ok(None)) => shared.conn.borrow_mut().end_of_input(),
                     Ok(Err(_reset)) => return Err(FeedEnd::Cut),
