@@ -61,6 +61,7 @@ pub use select::{Either, join2, select2};
 pub use stats::Stats;
 pub use sys::buf_ring::RecvBuf;
 pub use sys::cpu;
+pub use sys::sched::set_slice;
 pub use sys::io_buf::{IoBuf, IoBufMut};
 pub use task::{JoinError, JoinHandle};
 

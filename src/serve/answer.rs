@@ -76,6 +76,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             Event::Request { request, head_len } => {
                 let answer = Answer { worker, request: &request, peer: link.peer.as_deref() };
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
+                    // The replies before it must not wait for what this one lacks.
+                    Decision::Missing(_) if !out.is_empty() => return Step::Flush,
                     Decision::Missing(step) => return step,
                     decided => decided,
                 };

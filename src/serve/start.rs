@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::rt::cpu::{self, CpuFacts, CpuId};
 use crate::rt::fs::Dir;
@@ -24,6 +25,8 @@ use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
 
+/// A core's turn is short, and nothing on its CPU should make it wait.
+const SLICE: Duration = Duration::from_micros(100);
 /// Direct descriptors of a core, where nothing else is said: 64 Ki connections.
 const CONNECTIONS_MAX: usize = 1 << 16;
 /// The longest backlog, and the kernel's own bound is `net.core.somaxconn`.
@@ -77,6 +80,9 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
         let spawner = Spawner::start(&format!("spawn-{index}"), &shared.cpus).map_err(StartError::Thread)?;
         if let Some(cpu) = pinned {
             cpu::pin(cpu).map_err(StartError::Thread)?;
+        }
+        if let Err(error) = rt::set_slice(SLICE) {
+            tracing::debug!(%error, "no short slice: scripts on the same core may delay it");
         }
         let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
         let runtime = rt::Builder::new().direct_slots(slots as u32).build().map_err(StartError::Uring)?;
