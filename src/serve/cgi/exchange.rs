@@ -52,7 +52,7 @@ impl std::fmt::Display for StartError {
 /// Starts the script on the spawner's thread.
 pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Result<(Pipes, Child), StartError> {
     let mut command = std::mem::replace(&mut call.command, Command::new(""));
-    let mut make_pipes = || {
+    let make_pipes = || {
         let (stdout, stdout_end) = process::stdout_pipe()?;
         let (stderr, stderr_end) = process::stdout_pipe()?;
         let (stdin, stdin_end) = match stdin {
@@ -176,7 +176,6 @@ pub(super) async fn run(
         Either::Second(Either::Second(never)) => match never {},
     };
     let exit = shared.exit();
-    drop(shared);
     ward.dismiss(stderr, call.script.clone(), exit, leave);
     if !matches!(outcome, Ok(Outcome::Replied { .. } | Outcome::Redirect(_))) {
         link.conn.close_after();
