@@ -29,7 +29,7 @@ use super::net::{must_wait, starved, take_buffer};
 use super::op::{Op, Unclaimed};
 use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::IoBuf;
-use super::sys::pipe::{Nonblocking, pipe};
+use super::sys::pipe::pipe;
 use super::sys::spawn::exit_status;
 use super::sys::sqe::{Fd, Sqe};
 
@@ -50,9 +50,7 @@ pub struct PipeWriter {
 /// # Errors
 /// EMFILE, ENFILE: pipe(2).
 pub fn stdout_pipe() -> io::Result<(PipeReader, OwnedFd)> {
-    // Blocking for the ring, too: a read of a pipe parks in the kernel without a thread either way, and with O_NONBLOCK
-    // it would come back with EAGAIN instead.
-    let (read, write) = pipe(Nonblocking::Neither)?;
+    let (read, write) = pipe()?;
     Ok((PipeReader { fd: read }, write))
 }
 
@@ -61,7 +59,7 @@ pub fn stdout_pipe() -> io::Result<(PipeReader, OwnedFd)> {
 /// # Errors
 /// EMFILE, ENFILE: pipe(2).
 pub fn stdin_pipe() -> io::Result<(PipeWriter, OwnedFd)> {
-    let (read, write) = pipe(Nonblocking::Neither)?;
+    let (read, write) = pipe()?;
     Ok((PipeWriter { fd: write }, read))
 }
 

@@ -8,7 +8,8 @@ use std::cell::Cell;
 pub struct Stats {
     /// Turns of the loop.
     pub turns: u64,
-    /// `io_uring_enter` calls; never more than turns.
+    /// `io_uring_enter` calls: one a turn, and one more where an operation on a process-wide descriptor is started and
+    /// dropped in the same turn.
     pub enters: u64,
     /// Entries submitted.
     pub submissions: u64,

@@ -188,7 +188,10 @@ impl Server {
             .iter()
             .filter_map(|core| {
                 let (sender, receiver) = std::sync::mpsc::channel();
-                core.remote.run(move || drop(sender.send(start::core_stats())));
+                // The receiver waits, unless the core is gone; then nobody does.
+                core.remote.run(move || {
+                    let _ = sender.send(start::core_stats());
+                });
                 receiver.recv().ok().flatten()
             })
             .collect()

@@ -46,7 +46,7 @@ type Ready = Result<rt::Remote, StartError>;
 pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let nofile = net::raise_descriptor_limit();
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
-    let cpus = plan.allowed.iter().map(|&cpu| usize::from(cpu)).collect();
+    let cpus = plan.allowed.clone();
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
     let shared = Arc::new(Shared { options: Arc::new(options), admission, stop: StopSignal::new(), cpus, nofile });
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;

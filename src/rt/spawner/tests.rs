@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 
 use super::*;
-use crate::rt::sys::pipe::{Nonblocking, pipe};
+use crate::rt::sys::pipe::pipe;
 
 /// Runs one `#[ignore]`d test of this binary in a new process, where nothing else goes on.
 pub(crate) fn in_a_process_of_its_own(test: &str) {
@@ -61,7 +61,7 @@ fn shell(script: &str) -> Command {
 
 /// The command with a pipe for its stdout, and the pipe's other end.
 fn piped(mut command: Command) -> (Command, File) {
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     command.stdout(Stdio::Fd(write));
     (command, read.into())
 }
@@ -109,7 +109,7 @@ const STAT_POLICY: usize = 41;
 
 /// Of a child that looks only when it has been handed over.
 fn stat_of_a_child(spawner: &Spawner, priority: Priority) -> String {
-    let (go_read, go) = pipe(Nonblocking::Neither).unwrap();
+    let (go_read, go) = pipe().unwrap();
     let (mut command, read) = piped(shell("read go; exec cat /proc/self/stat"));
     command.stdin(Stdio::Fd(go_read)).priority(priority);
     let child = block_on(spawner.spawn(command)).unwrap();
@@ -202,7 +202,7 @@ fn a_child_dropped_after_its_spawner_is_reaped_too() {
 #[test]
 fn a_detached_child_lives_on_and_is_reaped() {
     let spawner = spawner();
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     let mut command = Command::new("/bin/cat");
     command.stdin(Stdio::Fd(read)).stdout(Stdio::Null);
     let child = block_on(spawner.spawn(command)).unwrap();

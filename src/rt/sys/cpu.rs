@@ -147,7 +147,7 @@ fn parse_list(text: &str) -> Option<Vec<CpuId>> {
 /// The kernel's own NR_CPUS is at most 8192.
 const CPU_ID_CEILING: CpuId = 8192;
 
-/// The reverse of [`parse_list`], for people.
+/// Numbers as the kernel lists them (`0-3,8`), for people.
 pub fn ranges(cpus: &[CpuId]) -> String {
     let mut runs: Vec<(CpuId, CpuId)> = Vec::new();
     for &cpu in cpus {

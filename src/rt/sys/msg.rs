@@ -32,7 +32,7 @@ impl<A: IoBuf, B: IoBuf> Pair<A, B> {
         &raw const this.message
     }
 
-    pub(crate) fn into_parts(self: Box<Self>) -> (A, B) {
+    pub(crate) fn into_parts(self) -> (A, B) {
         (self.first, self.second)
     }
 }

@@ -96,12 +96,6 @@ pub(crate) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     SocketAddr::try_from(any).map_err(|_| io::ErrorKind::Unsupported.into())
 }
 
-/// The peer of a connected TCP socket.
-pub(crate) fn peer_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let any = net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
-    SocketAddr::try_from(any).map_err(|_| io::ErrorKind::Unsupported.into())
-}
-
 /// shutdown(2) for writing, on a real descriptor: the ring's SHUTDOWN runs in a worker thread and can hit a slot that
 /// has been given to another connection meanwhile.
 pub(crate) fn shutdown_write(socket: &OwnedFd) -> io::Result<()> {

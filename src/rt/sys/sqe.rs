@@ -102,11 +102,6 @@ impl Sqe {
         Sqe { opcode, fd, flags, ..Sqe::ZERO }
     }
 
-    /// Completes at once with 0.
-    pub(crate) fn nop() -> Sqe {
-        Sqe::ZERO
-    }
-
     /// accept(2) into a slot of the direct table (5.19), again and again while `multishot`. The result is the slot.
     /// SOCK_NONBLOCK, because `sendfile(2)` on an installed descriptor blocks without it; ring operations still park.
     /// A multishot ends with -ENFILE when the table is full, and has then closed one client's connection: pause before.

@@ -176,7 +176,6 @@ pub(super) async fn run(
         Either::Second(Either::Second(never)) => match never {},
     };
     let exit = shared.exit();
-    drop(shared);
     ward.dismiss(stderr, call.script.clone(), exit, leave);
     if !matches!(outcome, Ok(Outcome::Replied { .. } | Outcome::Redirect(_))) {
         link.conn.close_after();

@@ -12,11 +12,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::*;
-use crate::rt::sys::pipe::{Nonblocking, pipe};
+use crate::rt::sys::pipe::pipe;
 
 /// Runs it to its end and returns what it wrote to stdout.
 fn output_of(command: &mut Command) -> String {
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     command.stdout(Stdio::Fd(write));
     let process = spawn_unless_busy(command).unwrap();
     command.stdout(Stdio::Null);
@@ -92,7 +92,7 @@ fn a_writer_ends_when_its_reader_has() {
 
 #[test]
 fn a_child_leads_a_group_of_its_own_in_our_session() {
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     let process = spawn(Command::new("/bin/cat").stdin(Stdio::Fd(read)).stdout(Stdio::Null)).unwrap();
     assert_eq!(rustix::process::getpgid(Some(process.pid())).unwrap(), process.pid());
     assert_eq!(rustix::process::getsid(Some(process.pid())).unwrap(), rustix::process::getsid(None).unwrap());
@@ -120,7 +120,7 @@ fn a_relative_program_is_looked_for_in_that_directory() {
 fn the_environment_is_what_was_given() {
     let mut command = Command::new("/bin/cat");
     command.arg("/proc/self/environ").env("A", "1").env("EMPTY", "").env("B", b"\xff\n=");
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     let process = spawn(command.stdout(Stdio::Fd(write))).unwrap();
     drop(command);
     let mut output = Vec::new();
@@ -313,7 +313,7 @@ fn a_ring_reaps_what_another_thread_has_started() {
 
 #[test]
 fn a_group_is_killed_whole_also_after_its_leader_was_reaped() {
-    let (read, write) = pipe(Nonblocking::Neither).unwrap();
+    let (read, write) = pipe().unwrap();
     let process = spawn(shell("sleep 1000 & echo started").stdout(Stdio::Fd(write))).unwrap();
     assert!(process.wait().unwrap().success());
     // The sleep holds stdout open. (`write` was dropped with the command.)
