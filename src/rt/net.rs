@@ -25,6 +25,8 @@ use super::{Bug, planted, try_with_core, with_core};
 pub struct TcpListener {
     listener: OwnedFd,
     multi: RefCell<Option<Multi>>,
+    /// The armed accept takes more than one connection, and was not told to stop.
+    greedy: Cell<bool>,
 }
 
 /// A listening Unix stream socket; accepts like a [`TcpListener`].
@@ -60,7 +62,7 @@ impl TcpListener {
 
     /// Uses a socket that listens already (another core's, duplicated; or one that was handed to the process).
     pub fn from_fd(listener: OwnedFd) -> TcpListener {
-        TcpListener { listener, multi: RefCell::new(None) }
+        TcpListener { listener, multi: RefCell::new(None), greedy: Cell::new(false) }
     }
 
     /// The address it listens on.
@@ -102,10 +104,12 @@ impl TcpListener {
                     return Poll::Pending;
                 }
                 // Below the low mark for as long as it goes; above it, one accept for one free slot.
+                self.greedy.set(used < low);
                 *multi = Some(Multi::start(Unclaimed::CloseDirect, Sqe::accept(self.fd(), used < low)));
                 continue;
             };
-            if used >= high && armed.is_armed() {
+            // Once, and never the accept for one free slot: it would be armed and cancelled in a circle.
+            if used >= high && self.greedy.take() && armed.is_armed() {
                 with_core(|core| add(&core.stats.accept_pauses, 1));
                 armed.cancel();
             }
@@ -295,6 +299,7 @@ impl TcpStream {
             buffer = back;
             match written {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(_) if planted(Bug::ShortSendIgnored) => sent = buffer.bytes_len(),
                 Ok(count) => sent += count,
                 Err(error) => return (Err(error), buffer),
             }

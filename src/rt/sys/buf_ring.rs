@@ -5,7 +5,6 @@
 //! A buffer is in exactly one place: the ring, a completion, or a [`RecvBuf`], which puts it back when dropped.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -35,8 +34,9 @@ pub(crate) struct BufRing {
     tail: Cell<u16>,
     /// How many buffers are outside the ring, in completions or guards.
     out: Cell<u16>,
-    /// Receivers that found the pool empty; one is woken per buffer that comes back.
-    starved: RefCell<VecDeque<Waker>>,
+    /// Receivers that found the pool empty. All of them are woken when a buffer comes back: one that is woken may be gone
+    /// by now, or have nothing to receive, and would pass the news on to nobody.
+    starved: RefCell<Vec<Waker>>,
 }
 
 impl BufRing {
@@ -77,7 +77,7 @@ impl BufRing {
         self.out.set(self.out.get() + 1);
     }
 
-    /// Puts a buffer back at the tail, and wakes one receiver that waits for it.
+    /// Puts a buffer back at the tail, and wakes the receivers that wait for one.
     pub(crate) fn give_back(&self, bid: u16) {
         let tail = self.tail.get();
         let entry = Entry { addr: self.buffer(bid).as_ptr() as u64, len: self.size as u32, bid, resv: 0 };
@@ -92,8 +92,8 @@ impl BufRing {
         self.tail.set(tail.wrapping_add(1));
         self.shared_tail().store(tail.wrapping_add(1), Ordering::Release);
         self.out.set(self.out.get() - 1);
-        if let Some(waker) = self.starved.borrow_mut().pop_front() {
-            waker.wake();
+        if !self.starved.borrow().is_empty() {
+            self.starved.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -102,7 +102,7 @@ impl BufRing {
         if self.out.get() == 0 {
             return false;
         }
-        self.starved.borrow_mut().push_back(waker.clone());
+        self.starved.borrow_mut().push(waker.clone());
         true
     }
 
@@ -113,6 +113,7 @@ impl BufRing {
 
     /// What the kernel does when data arrives: copies it into the buffer at `head`, if there is one. For a driver that
     /// plays the kernel; returns the buffer and how much went in.
+    #[cfg(test)]
     pub(crate) fn fill(&self, head: &mut u16, data: &[u8]) -> Option<(u16, usize)> {
         if *head == self.tail.get() {
             return None;
@@ -126,6 +127,12 @@ impl BufRing {
         // SAFETY: the buffer was in the ring, so no guard over it exists; `len` is at most its size.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, len) };
         Some((bid, len))
+    }
+
+    /// Whether `fill` would find a buffer.
+    #[cfg(test)]
+    pub(crate) fn has_at(&self, head: u16) -> bool {
+        head != self.tail.get()
     }
 
     fn entry(&self, index: u16) -> *mut Entry {
