@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::driver::sim::seeds::{Plan, check_seeds, clients_against, first_to_find};
+use super::driver::sim::seeds::{Plan, check_plans, check_seeds, clients_against, first_to_find};
 use super::driver::sim::{Client, Faults, Incoming, Rng, World};
-use super::net::TcpStream;
-use super::{Bug, Either, join2, select2, time};
+use super::net::{TcpListener, TcpStream};
+use super::{Bug, Either, fs, join2, select2, time};
 
 /// Seeds that a planted fault must be found within.
 const FIND_WITHIN: u64 = 300;
@@ -36,10 +36,59 @@ fn a_world_without_faults_has_no_excuses() {
             assert!(served.get() > 0);
         }
     };
-    for seed in 0..200 {
-        let plan = Plan { faults: Faults::none(), direct_slots: 256, ..Plan::of_seed(seed) };
-        plan.run(&scenario).unwrap_or_else(|why| panic!("seed {seed} without faults: {why}"));
-    }
+    let plan = |seed| Plan { faults: Faults::none(), direct_slots: 256, ..Plan::of_seed(seed) };
+    check_plans("a_world_without_faults_has_no_excuses", 200, plan, scenario);
+}
+
+#[test]
+fn a_runtime_that_stops_midway_leaves_nothing_behind() {
+    let scenario = |world: World| async move {
+        let moment = time::sleep(Duration::from_millis(world.rng(7).below(8)));
+        select2(echo_scenario(world), moment).await;
+    };
+    let plan = |seed| Plan { stops_midway: true, ..Plan::of_seed(seed) };
+    check_plans("a_runtime_that_stops_midway_leaves_nothing_behind", 1_000, plan, scenario);
+}
+
+#[test]
+fn files_are_real_and_read_in_virtual_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let contents: Vec<u8> = (0..50_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+    std::fs::write(folder.path().join("file"), &contents).unwrap();
+    let (path, contents) = (folder.path(), &contents);
+    let scenario = |_: World| async move {
+        let dir = fs::Dir::open(path).unwrap();
+        assert_eq!(dir.find(b"missing").await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        let file = dir.find(b"file").await.unwrap().open().unwrap();
+        let (mut all, mut buffer) = (Vec::new(), Vec::with_capacity(7_000));
+        loop {
+            let (read, back) = file.read_at(buffer, all.len() as u64).await;
+            buffer = back;
+            match read.unwrap() {
+                0 => break,
+                _ => all.extend_from_slice(&buffer),
+            }
+        }
+        assert!(all == *contents);
+    };
+    check_seeds("files_are_real_and_read_in_virtual_time", 100, scenario);
+}
+
+#[test]
+fn a_peer_has_an_address_and_no_descriptor_can_be_had() {
+    let scenario = |world: World| async move {
+        let listener = TcpListener::from_fd(world.listen());
+        let client = world.connect(0);
+        let stream = listener.accept().await.unwrap();
+        let peer = stream.peer_addr().await.unwrap();
+        assert!(peer.ip().is_loopback() && peer.port() > 0);
+        assert_eq!(stream.install().await.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+        drop(stream);
+        world.spawn(async move { assert_eq!(client.read_to_end().await, (Vec::new(), Incoming::End)) });
+        world.clients_done().await;
+    };
+    let plan = |seed| Plan { faults: Faults { resets_permille: 0, ..Faults::of_seed(seed) }, ..Plan::of_seed(seed) };
+    check_plans("a_peer_has_an_address_and_no_descriptor_can_be_had", 100, plan, scenario);
 }
 
 #[test]
@@ -102,6 +151,9 @@ async fn echo_scenario(world: World) {
 
 /// Sends back what comes, by a way that the seed picks anew each time: every one of them must be right.
 async fn echo(stream: TcpStream, mut rng: Rng) {
+    if rng.chance(200) {
+        return echo_by_single_reads(stream, rng).await;
+    }
     loop {
         let mut bytes = Vec::new();
         match rng.below(8) {
@@ -136,6 +188,21 @@ async fn echo(stream: TcpStream, mut rng: Rng) {
         }
         if !send_back(&stream, &mut rng, bytes).await {
             return;
+        }
+    }
+}
+
+/// Without the pool: receives into buffers of its own.
+async fn echo_by_single_reads(stream: TcpStream, mut rng: Rng) {
+    loop {
+        let room = Vec::with_capacity(rng.up_to(300));
+        match stream.read(room).await {
+            (Ok(1..), bytes) => {
+                if !send_back(&stream, &mut rng, bytes).await {
+                    return;
+                }
+            }
+            _ => return,
         }
     }
 }

@@ -250,8 +250,7 @@ impl Sim {
             }
             self.resume(&mut state);
             drop(state);
-            // Unwinding: what the clients think is no longer of interest.
-            if std::thread::panicking() || !world.run_programs() {
+            if !world.run_programs() {
                 break;
             }
         }

@@ -53,6 +53,7 @@ pub(super) struct Programs {
     all: Vec<Option<Pin<Box<dyn Future<Output = ()>>>>>,
     wakers: Vec<Waker>,
     left: usize,
+    abandoned: bool,
     waiting_for_end: Vec<Waker>,
 }
 
@@ -86,6 +87,15 @@ impl World {
         self.inner.programs.borrow().left
     }
 
+    /// The clients are no more: after a failure, what they think of the end is of no interest. Their connections close.
+    pub(crate) fn abandon_clients(&self) {
+        let mut programs = self.inner.programs.borrow_mut();
+        programs.abandoned = true;
+        let all = std::mem::take(&mut programs.all);
+        drop(programs);
+        drop(all);
+    }
+
     /// Waits for so many virtual nanoseconds; for client programs.
     pub(crate) async fn pause(&self, ns: u64) {
         let mut until = None;
@@ -103,6 +113,9 @@ impl World {
 
     /// Polls each program that was woken, until none is.
     pub(super) fn run_programs(&self) -> bool {
+        if self.inner.programs.borrow().abandoned {
+            return false;
+        }
         let ready = self.inner.ready.take();
         for program in &ready {
             // Taken out meanwhile: it may start others, and one that panics must not be polled again.

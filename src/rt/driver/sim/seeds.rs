@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) buffers: u16,
     pub(crate) buffer_bytes: usize,
     pub(crate) direct_slots: u32,
+    /// The scenario stops in the middle: tasks and clients are left then, and the drain has everything to do.
+    pub(crate) stops_midway: bool,
     /// The fault in our own code that the seeds are to find.
     pub(crate) planted: Option<Bug>,
 }
@@ -38,6 +40,7 @@ impl Plan {
             buffers: rng.one_of(&[1, 2, 4, 16, 128]),
             buffer_bytes: rng.one_of(&[16, 100, 1000, 16 << 10]),
             direct_slots: rng.one_of(&[8, 16, 256]),
+            stops_midway: false,
             planted: None,
         }
     }
@@ -59,11 +62,41 @@ impl Plan {
                 let runtime = builder.direct_slots(self.direct_slots).build_sim(&world);
                 // Caught here, so that the runtime is dropped by a thread that is not unwinding.
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario(world.clone()))));
-                let ended = ran.map_err(|panic| words(&*panic)).and_then(|()| at_the_end(&runtime, &world));
+                world.abandon_clients();
+                let ended = ran.map_err(|panic| words(&*panic)).and_then(|()| self.at_the_end(&runtime, &world));
                 ended.map(|()| Summary { trace: world.trace(), virtual_ns: world.now_ns() })
             });
             thread.join().unwrap_or_else(|panic| Err(words(&*panic)))
         })
+    }
+
+    /// What holds at the end of every seed, whatever happened: nothing is in flight, lent, leaked, or too much.
+    fn at_the_end(&self, runtime: &Runtime, world: &World) -> Result<(), String> {
+        let stats = runtime.stats();
+        let drained = runtime.core.drain();
+        let after = runtime.stats();
+        let held = match &*runtime.core.driver.borrow() {
+            Driver::Sim(sim) => sim.held(),
+            Driver::Uring(_) => Vec::new(),
+        };
+        let (clients_left, violations) = (world.clients_left(), world.violations());
+        let broken: Vec<String> = [
+            (stats.tasks > 0 && !self.stops_midway, format!("{} tasks are left", stats.tasks)),
+            (stats.tasks_panicked > 0, format!("{} tasks panicked", stats.tasks_panicked)),
+            (clients_left > 0 && !self.stops_midway, format!("{clients_left} clients are not done")),
+            (!drained, "the drain gave up".to_owned()),
+            (after.operations_in_flight > 0, format!("{} operations are in flight", after.operations_in_flight)),
+            (after.buffers_out > 0, format!("{} buffers are out", after.buffers_out)),
+            (after.direct_used > 0, format!("{} direct slots are in use by our count", after.direct_used)),
+            (after.timers > 0, format!("{} timers are armed", after.timers)),
+            (after.stray_completions > 0, format!("{} completions were for nobody", after.stray_completions)),
+            (!held.is_empty(), format!("the kernel still holds {held:?}")),
+            (!violations.is_empty(), format!("violations: {violations:?}")),
+        ]
+        .into_iter()
+        .filter_map(|(broken, words)| broken.then_some(words))
+        .collect();
+        if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
     }
 }
 
@@ -80,13 +113,26 @@ pub(crate) struct Summary {
 /// # Panics
 /// At the first seed that fails, with what went wrong and how to run that seed again.
 pub(crate) fn check_seeds<F: Future<Output = ()>>(test: &str, count: u64, scenario: impl Fn(World) -> F + Sync) {
+    check_plans(test, count, Plan::of_seed, scenario);
+}
+
+/// As [`check_seeds`], with plans of the test's own.
+///
+/// # Panics
+/// As [`check_seeds`].
+pub(crate) fn check_plans<F: Future<Output = ()>>(
+    test: &str,
+    count: u64,
+    plan: impl Fn(u64) -> Plan,
+    scenario: impl Fn(World) -> F + Sync,
+) {
     let wished = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number of a seed, or of seeds"));
     let seeds = match wished("UCAFFEINE_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..wished("UCAFFEINE_SIM_SEEDS").unwrap_or(count),
     };
     for seed in seeds {
-        let plan = Plan::of_seed(seed);
+        let plan = plan(seed);
         if let Err(why) = plan.run(&scenario) {
             panic!("{why}\n{plan:#?}\nseed {seed} failed: UCAFFEINE_SIM_SEED={seed} cargo test --lib {test}");
         }
@@ -144,35 +190,6 @@ pub(crate) async fn clients_against<S, C>(
         assert!(time::Instant::now() < deadline, "{} tasks are left after {TASKS_MAX:?}", rt::stats().tasks);
         time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// What holds at the end of every seed, whatever happened: nothing is in flight, lent, leaked, or too much.
-fn at_the_end(runtime: &Runtime, world: &World) -> Result<(), String> {
-    let stats = runtime.stats();
-    let drained = runtime.core.drain();
-    let after = runtime.stats();
-    let held = match &*runtime.core.driver.borrow() {
-        Driver::Sim(sim) => sim.held(),
-        Driver::Uring(_) => Vec::new(),
-    };
-    let (clients_left, violations) = (world.clients_left(), world.violations());
-    let broken: Vec<String> = [
-        (stats.tasks > 0, format!("{} tasks are left", stats.tasks)),
-        (stats.tasks_panicked > 0, format!("{} tasks panicked", stats.tasks_panicked)),
-        (clients_left > 0, format!("{clients_left} clients are not done")),
-        (!drained, "the drain gave up".to_owned()),
-        (after.operations_in_flight > 0, format!("{} operations are in flight", after.operations_in_flight)),
-        (after.buffers_out > 0, format!("{} buffers are out", after.buffers_out)),
-        (after.direct_used > 0, format!("{} direct slots are in use by our count", after.direct_used)),
-        (after.timers > 0, format!("{} timers are armed", after.timers)),
-        (after.stray_completions > 0, format!("{} completions were for nobody", after.stray_completions)),
-        (!held.is_empty(), format!("the kernel still holds {held:?}")),
-        (!violations.is_empty(), format!("violations: {violations:?}")),
-    ]
-    .into_iter()
-    .filter_map(|(broken, words)| broken.then_some(words))
-    .collect();
-    if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
