@@ -81,6 +81,7 @@ impl Driver {
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         match self {
             Driver::Uring(uring) => uring.describe(),
+            #[cfg(test)]
             Driver::Sim(_) => vec![("engine".to_owned(), "simulated".to_owned())],
         }
     }

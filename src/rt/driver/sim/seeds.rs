@@ -54,7 +54,6 @@ impl Plan {
         scenario: &(impl Fn(World) -> F + Sync),
     ) -> Result<Summary, String> {
         std::thread::scope(|scope| {
-            // The default stack, because drop glue of large futures is deep without optimisation.
             let thread = scope.spawn(|| {
                 PLANTED.set(self.planted);
                 let world = World::new(self.seed, self.faults.clone());
