@@ -153,8 +153,7 @@ pub async fn wait(child: Child) -> io::Result<Exited> {
 /// ECHILD, if somebody else has reaped it.
 pub async fn exited(child: &Child) -> io::Result<ExitStatus> {
     let pidfd = child.pidfd().as_raw_fd();
-    let entry =
-        |info: &mut Box<super::sys::spawn::ChildInfo>| Sqe::waitid(libc::P_PIDFD, pidfd, info.room(), libc::WEXITED);
+    let entry = |info: &mut Box<super::sys::spawn::ChildInfo>| Sqe::waitid(libc::P_PIDFD, pidfd, info.room(), libc::WEXITED);
     let (outcome, info) = Op::start(Box::default(), Unclaimed::Forget, entry).await;
     outcome.count()?;
     exit_status(info.siginfo()).ok_or_else(|| io::Error::from_raw_os_error(libc::ECHILD))
