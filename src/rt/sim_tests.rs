@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::driver::sim::seeds::{Plan, check_plans, check_seeds, clients_against, first_to_find};
 use super::driver::sim::{Client, Faults, Incoming, Rng, World};
 use super::net::{Hangup, TcpListener, TcpStream};
-use super::{Bug, Either, fs, join2, select2, time};
+use super::{Bug, Either, fs, join2, select2, stats, time};
 
 /// Seeds that a planted fault must be found within.
 const FIND_WITHIN: u64 = 300;
@@ -49,6 +49,56 @@ fn a_runtime_that_stops_midway_leaves_nothing_behind() {
     };
     let plan = |seed| Plan { stops_midway: true, ..Plan::of_seed(seed) };
     check_plans("a_runtime_that_stops_midway_leaves_nothing_behind", 1_000, plan, scenario);
+}
+
+#[test]
+fn a_dropped_stream_closes_whatever_was_under_way() {
+    let serve = |stream: TcpStream, mut rng: Rng| async move {
+        let moment = time::sleep(Duration::from_millis(rng.below(3)));
+        match rng.below(4) {
+            0 => drop(select2(stream.hangup(), moment).await),
+            1 => drop(select2(stream.recv(), moment).await),
+            2 => drop(select2(stream.read(Vec::with_capacity(50)), moment).await),
+            _ => drop(stream.recv().await),
+        }
+    };
+    let client = |_, client: Client| async move {
+        client.write(&[7; 50][..client.rng().up_to(50)]).await;
+        // End or reset: what matters is that it comes.
+        assert_eq!(client.read_to_end().await.0, b"");
+    };
+    let scenario = |world| clients_against(world, serve, client);
+    check_seeds("a_dropped_stream_closes_whatever_was_under_way", 500, scenario);
+}
+
+#[test]
+fn a_connection_that_nobody_reads_holds_few_buffers() {
+    const SENT: usize = 3_200;
+    let serve = |stream: TcpStream, _| async move {
+        let mut received = stream.recv().await.unwrap().map_or(0, |data| data.len());
+        time::sleep(Duration::from_millis(50)).await;
+        assert!(stats().buffers_out <= 8, "{} buffers are out", stats().buffers_out);
+        while let Some(data) = stream.recv().await.unwrap() {
+            received += data.len();
+        }
+        assert_eq!(received, SENT);
+    };
+    let scenario = |world: World| async move {
+        let listener = TcpListener::from_fd(world.listen());
+        let (client, clock) = (world.connect(0), world.clone());
+        world.spawn(async move {
+            for _ in 0..SENT / 16 {
+                client.write(&[7; 16]).await;
+                clock.pause(100_000).await;
+            }
+            client.shutdown();
+            assert_eq!(client.read_to_end().await, (Vec::new(), Incoming::End));
+        });
+        serve(listener.accept().await.unwrap(), ()).await;
+        world.clients_done().await;
+    };
+    let plan = |seed| Plan { faults: Faults::none(), buffers: 128, buffer_bytes: 16, ..Plan::of_seed(seed) };
+    check_plans("a_connection_that_nobody_reads_holds_few_buffers", 50, plan, scenario);
 }
 
 #[test]

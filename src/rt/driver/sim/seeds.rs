@@ -14,6 +14,8 @@ use crate::rt::{self, Bug, Builder, Either, PLANTED, Runtime, select2, time};
 /// Virtual time in which a scenario's clients must be done, and then the server's tasks.
 const CLIENTS_MAX: Duration = Duration::from_secs(900);
 const TASKS_MAX: Duration = Duration::from_secs(300);
+/// More than any fault's delay.
+const GRACE: Duration = Duration::from_millis(100);
 const CLIENTS_A_WORLD_MAX: usize = 10;
 
 /// A world and a runtime in it, for whatever a seed makes of them.
@@ -61,6 +63,10 @@ impl Plan {
                 let runtime = builder.direct_slots(self.direct_slots).build_sim(&world);
                 // Caught here, so that the runtime is dropped by a thread that is not unwinding.
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(scenario(world.clone()))));
+                if ran.is_ok() && !self.stops_midway {
+                    // Time for the last cancels and closes, the latest of them too.
+                    runtime.block_on(time::sleep(GRACE));
+                }
                 world.abandon_clients();
                 let ended = ran.map_err(|panic| words(&*panic)).and_then(|()| self.at_the_end(&runtime, &world));
                 ended.map(|()| Summary { trace: world.trace(), virtual_ns: world.now_ns() })
@@ -83,6 +89,10 @@ impl Plan {
             (stats.tasks > 0 && !self.stops_midway, format!("{} tasks are left", stats.tasks)),
             (stats.tasks_panicked > 0, format!("{} tasks panicked", stats.tasks_panicked)),
             (clients_left > 0 && !self.stops_midway, format!("{clients_left} clients are not done")),
+            (
+                stats.operations_in_flight > 0 && !self.stops_midway,
+                format!("{} operations were left alone", stats.operations_in_flight),
+            ),
             (!drained, "the drain gave up".to_owned()),
             (after.operations_in_flight > 0, format!("{} operations are in flight", after.operations_in_flight)),
             (after.buffers_out > 0, format!("{} buffers are out", after.buffers_out)),
