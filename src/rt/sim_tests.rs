@@ -11,7 +11,7 @@ use super::net::{Hangup, TcpListener, TcpStream};
 use super::{Bug, Either, fs, join2, select2, stats, time};
 
 /// Seeds that a planted fault must be found within.
-const FIND_WITHIN: u64 = 300;
+const FIND_WITHIN: u64 = 2_000;
 
 #[test]
 fn every_byte_comes_back_in_order() {

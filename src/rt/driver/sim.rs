@@ -421,9 +421,12 @@ impl Sim {
         name[2..4].copy_from_slice(&(10_000 + conn as u16 % 50_000).to_be_bytes());
         name[4..8].copy_from_slice(&[127, 0, 0, 1]);
         let room = lent.option_mut();
-        let count = room.len().min(name.len());
-        room[..count].copy_from_slice(&name[..count]);
-        count as i32
+        // As the kernel does it: room that the address does not fill is refused.
+        if room.len() > name.len() {
+            return -libc::EINVAL;
+        }
+        room.copy_from_slice(&name[..room.len()]);
+        room.len() as i32
     }
 
     fn give_up(&self, why: &str) -> ! {

@@ -50,6 +50,8 @@ pub(crate) struct Faults {
     pub(crate) multishots_cancelled_permille: u32,
     /// A multishot's result comes without the MORE flag, as after an overflow of the completion queue.
     pub(crate) multishots_ended_permille: u32,
+    /// An end of input comes with an empty buffer of the pool, as it does from a pipe.
+    pub(crate) ends_with_buffer_permille: u32,
     /// A completion comes up to `late_ns_max` later than it happened, after others that happened later.
     pub(crate) late_completions_permille: u32,
     /// A cancel is carried out up to `late_ns_max` after it was submitted. Entries of a ring have no order unless they
@@ -82,6 +84,7 @@ impl Faults {
             short_reads_permille: 0,
             multishots_cancelled_permille: 0,
             multishots_ended_permille: 0,
+            ends_with_buffer_permille: 0,
             late_completions_permille: 0,
             late_cancels_permille: 0,
             cancels_already_permille: 0,
@@ -105,6 +108,7 @@ impl Faults {
             short_reads_permille: often([20, 200, 700]),
             multishots_cancelled_permille: often([5, 30, 200]),
             multishots_ended_permille: often([5, 30, 200]),
+            ends_with_buffer_permille: often([100, 500, 1000]),
             late_completions_permille: often([10, 100, 400]),
             late_cancels_permille: often([100, 300, 800]),
             cancels_already_permille: often([50, 200, 500]),

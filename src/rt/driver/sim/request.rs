@@ -39,6 +39,8 @@ enum Attempt {
     Park,
     /// The last result.
     Last(i32),
+    /// The end of input, in a buffer that has nothing in it.
+    EndIn(u16),
     /// A result of a multishot that goes on, unless the kernel has a reason not to; with the buffer it is in.
     Some(i32, Option<u16>),
 }
@@ -80,8 +82,12 @@ impl Request {
                     self.complete(state, result, 0);
                     return Step::Done;
                 }
+                Attempt::EndIn(bid) => {
+                    self.complete(state, 0, buffer_flags(bid));
+                    return Step::Done;
+                }
                 Attempt::Some(result, buffer) => {
-                    let buffer = buffer.map_or(0, |bid| CQE_BUFFER | u32::from(bid) << 16);
+                    let buffer = buffer.map_or(0, buffer_flags);
                     let more = self.is_multishot() && !state.rng.chance(state.faults.multishots_ended_permille);
                     self.complete(state, result, buffer | if more { CQE_MORE } else { 0 });
                     if !more {
@@ -142,7 +148,7 @@ impl Request {
         if end.unread.is_empty() {
             return match end.error.take() {
                 Some(errno) => Attempt::Last(-errno),
-                None if end.ended || end.dead => Attempt::Last(0),
+                None if end.ended || end.dead => self.end_of_input(kernel, state),
                 None => Attempt::Park,
             };
         }
@@ -167,6 +173,14 @@ impl Request {
         Attempt::Some(count as i32, Some(bid))
     }
 
+    fn end_of_input(&self, kernel: &mut Kernel, state: &mut State) -> Attempt {
+        let selects = self.lent.sqe().flags & BUFFER_SELECT != 0;
+        match selects && state.rng.chance(state.faults.ends_with_buffer_permille) {
+            true => kernel.pool.fill(&mut kernel.head, &[]).map_or(Attempt::Last(0), |(bid, _)| Attempt::EndIn(bid)),
+            false => Attempt::Last(0),
+        }
+    }
+
     fn send(&self, state: &mut State, conn: usize) -> Attempt {
         let end = state.conns[conn].end_mut(Side::Server);
         if end.dead {
@@ -189,6 +203,10 @@ impl Request {
     fn ends_unasked(&self, state: &mut State) -> bool {
         self.is_multishot() && state.rng.chance(state.faults.multishots_cancelled_permille)
     }
+}
+
+fn buffer_flags(bid: u16) -> u32 {
+    CQE_BUFFER | u32::from(bid) << 16
 }
 
 fn poll(state: &State, conn: usize, asked: u32) -> Attempt {
