@@ -38,6 +38,8 @@ mod builder;
 mod direct;
 mod mailbox;
 mod select;
+#[cfg(test)]
+mod sim_tests;
 pub(crate) mod spawner;
 mod stats;
 
