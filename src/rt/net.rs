@@ -147,6 +147,8 @@ pub struct TcpStream {
     fd: Fd,
     /// The armed multishot receive, and results that wait in it.
     recv: RefCell<Option<Multi>>,
+    /// The limit that it was armed with: another socket may have found out meanwhile that the kernel knows of none.
+    recv_total: Cell<u32>,
     starved: Ticket,
     ended: Cell<bool>,
 }
@@ -156,7 +158,13 @@ pub type UnixStream = TcpStream;
 
 impl TcpStream {
     fn new(fd: Fd) -> TcpStream {
-        TcpStream { fd, recv: RefCell::new(None), starved: Ticket::default(), ended: Cell::new(false) }
+        TcpStream {
+            fd,
+            recv: RefCell::new(None),
+            recv_total: Cell::new(0),
+            starved: Ticket::default(),
+            ended: Cell::new(false),
+        }
     }
 
     /// Connects.
@@ -206,8 +214,11 @@ impl TcpStream {
         }
         let mut recv = self.recv.borrow_mut();
         loop {
-            let total = with_core(|core| core.recv_total.get());
-            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd, total)));
+            let multi = recv.get_or_insert_with(|| {
+                let total = with_core(|core| core.recv_total.get());
+                self.recv_total.set(total);
+                Multi::start(Unclaimed::Forget, Sqe::recv_multi(self.fd, total))
+            });
             let outcome = match multi.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => {
@@ -224,7 +235,7 @@ impl TcpStream {
                     }
                 }
                 // A kernel before 6.17. There, up to 32 buffers a pass (its MULTISHOT_MAX_RETRY) may come before a pause.
-                libc::EINVAL if total > 0 => {
+                libc::EINVAL if self.recv_total.get() > 0 => {
                     *recv = None;
                     with_core(|core| core.recv_total.set(0));
                 }
