@@ -193,7 +193,8 @@ fn planted_enobufs_not_rearmed_is_found() {
 }
 
 fn assert_found(bug: Bug) {
-    let (seed, why) = first_to_find(bug, FIND_WITHIN, echo_scenario).unwrap_or_else(|| panic!("{bug:?} was not found"));
+    let (seed, why) = first_to_find(bug, FIND_WITHIN, Plan::of_seed, echo_scenario)
+        .unwrap_or_else(|| panic!("{bug:?} was not found"));
     println!("{bug:?} is found by seed {seed}: {why}");
 }
 

@@ -152,10 +152,11 @@ pub(crate) fn check_plans<F: Future<Output = ()>>(
 pub(crate) fn first_to_find<F: Future<Output = ()>>(
     bug: Bug,
     count: u64,
+    plan: impl Fn(u64) -> Plan,
     scenario: impl Fn(World) -> F + Sync,
 ) -> Option<(u64, String)> {
     (0..count).find_map(|seed| {
-        let plan = Plan { planted: Some(bug), ..Plan::of_seed(seed) };
+        let plan = Plan { planted: Some(bug), ..plan(seed) };
         plan.run(&scenario).err().map(|why| (seed, why))
     })
 }
