@@ -415,27 +415,32 @@ async fn pipelined(world: &World, client: &Client, script: &Script, rng: &mut Rn
     join2(write, read).await.1
 }
 
-/// Waits for each reply before it sends the next request.
+/// Waits for each reply before it sends the next request, and half-closes with the last.
 async fn one_by_one(client: &Client, script: &Script) -> (Vec<u8>, Incoming) {
     let mut received = Vec::new();
     let mut at = 0;
-    for (request, expected) in script.requests.iter().zip(&script.expected) {
-        if !client.write(request).await || expected.after != After::Stays {
-            break;
-        }
-        loop {
-            if let Some(len) = reply_len(&received[at..], expected) {
-                at += len;
-                break;
+    let last = script.requests.len() - 1;
+    for (request, expected) in script.requests[..last].iter().zip(&script.expected) {
+        // Reading begins before the request is out: a reply to its head may come first, and fill the window.
+        let reading = async {
+            while reply_len(&received[at..], expected).is_none() {
+                match client.read(usize::MAX).await {
+                    Incoming::Bytes(bytes) => received.extend(bytes),
+                    end => return Some(end),
+                }
             }
-            match client.read(usize::MAX).await {
-                Incoming::Bytes(bytes) => received.extend(bytes),
-                end => return (received, end),
-            }
+            None
+        };
+        if let (_, Some(end)) = join2(client.write(request), reading).await {
+            return (received, end);
         }
+        at += reply_len(&received[at..], expected).unwrap_or(0);
     }
-    client.shutdown();
-    let (rest, end) = client.read_to_end().await;
+    let writing = async {
+        client.write(&script.requests[last]).await;
+        client.shutdown();
+    };
+    let ((), (rest, end)) = join2(writing, client.read_to_end()).await;
     received.extend(rest);
     (received, end)
 }

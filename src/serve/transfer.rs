@@ -173,7 +173,10 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Closes our side and reads what is still coming, for a while: a plain close would answer it with a reset, which
 /// destroys the reply on its way (RFC 9112 section 9.6).
 pub(super) async fn linger(link: &mut Link, worker: &Worker) {
-    if link.transport.stream().shutdown(std::net::Shutdown::Write).await.is_err() {
+    if let Err(error) = link.transport.stream().shutdown(std::net::Shutdown::Write).await
+        // Out of descriptors, our side stays open, and the client has only the reply's word that it is the last.
+        && !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    {
         return;
     }
     let until = time::Instant::now().as_millis() + LINGER_MS_MAX;
