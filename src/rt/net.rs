@@ -262,6 +262,18 @@ impl TcpStream {
         }
     }
 
+    /// As [`pause_recv`](Self::pause_recv), and hands over what has been received and not yet taken, so that it need not
+    /// stay in the pool while the caller is busy. A few buffers may still come; they are there at the next call.
+    pub fn unload(&self, mut take: impl FnMut(RecvBuf)) {
+        self.pause_recv();
+        let mut recv = self.recv.borrow_mut();
+        while let Some(outcome) = recv.as_mut().and_then(Multi::take_bytes) {
+            if let Ok(Some(bytes)) = take_buffer(outcome) {
+                take(bytes);
+            }
+        }
+    }
+
     /// Reads into a buffer of the caller's: up to its capacity, replacing its contents; 0 is the end of input.
     /// Not to be mixed with [`recv`](Self::recv), which may hold bytes that came before.
     ///

@@ -542,6 +542,20 @@ impl Multi {
         })
     }
 
+    /// The oldest result, if it is bytes in a buffer; everything else is left for `poll_next`.
+    pub(crate) fn take_bytes(&mut self) -> Option<Outcome> {
+        with_core(|core| {
+            let mut slots = core.slots.borrow_mut();
+            let Some(State::Multi { first, .. }) = slots.state_of(self.key) else { return None };
+            // NONE is beyond the end of every list.
+            let oldest = slots.queued.get(first as usize)?;
+            if oldest.flags & CQE_BUFFER == 0 || oldest.result <= 0 {
+                return None;
+            }
+            slots.take_queued(self.key).map(|(result, flags)| Outcome { result, flags })
+        })
+    }
+
     /// Asks the kernel to end it; results that were under way can still be taken, then comes `Ended`.
     pub(crate) fn cancel(&self) {
         with_core(|core| core.disarm(self.key));

@@ -2,7 +2,9 @@
 //! with each byte that the client takes.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,7 +16,8 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
-use super::link::{Link, by};
+use super::input::Input;
+use super::link::{Late, Link, by};
 use super::worker::Worker;
 
 /// One `sendfile(2)`: large enough that its cost does not matter (a syscall a 256 KiB), small enough that a disk, or one
@@ -43,10 +46,15 @@ pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes
     link.conn.sending(worker.now_ms());
     while start < whole {
         let until = link.conn.reply_until(&worker.limits);
-        let sent = link.transport.stream().write_two(head, body, start);
-        let (count, back, rest) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
+        let stream = link.transport.stream();
+        let sent = stream.write_two(head, body, start);
+        let sent = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, sent).await;
+        let (count, back, rest) = sent.map_err(|_late| Cut)?;
         (head, body) = (back, rest);
         start += progress(&mut link.conn, worker, count)?;
+        if start < whole {
+            unload(link.transport.stream(), &mut link.input);
+        }
     }
     worker.recycle(head);
     Ok(())
@@ -92,8 +100,11 @@ async fn sendfile(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let until = link.conn.reply_until(&worker.limits);
-                let writable = link.transport.stream().writable();
-                by(&mut link.timer, until, writable).await.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
+                let stream = link.transport.stream();
+                unload(stream, &mut link.input);
+                let writable =
+                    by_unloading(stream, Some(&mut link.input), &mut link.timer, until, stream.writable()).await;
+                writable.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -123,36 +134,77 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
         at += buffer.len() as u64;
         link.out = buffer;
         buffer = send(link, worker).await?;
+        if at < end {
+            unload(link.transport.stream(), &mut link.input);
+        }
     }
     Ok(())
 }
 
 /// Sends `link.out` and hands the buffer back.
 async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
-    let Link { transport, conn, timer, out, .. } = link;
-    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out)).await
+    let Link { transport, conn, timer, out, input, .. } = link;
+    send_all(transport.stream(), &RefCell::new(conn), timer, worker, Some(input), std::mem::take(out)).await
 }
 
-/// Sends a buffer and hands it back, while somebody else may be reading from the same connection.
+/// Sends a buffer and hands it back. Without `input`, somebody else is reading from the same connection meanwhile.
 pub(super) async fn send_all(
     stream: &TcpStream,
     conn: &RefCell<&mut Conn>,
     timer: &mut Sleep,
     worker: &Worker,
+    mut input: Option<&mut Input>,
     mut buffer: Vec<u8>,
 ) -> Result<Vec<u8>, Cut> {
     let mut start = 0;
     conn.borrow_mut().sending(worker.now_ms());
     while start < buffer.len() {
         let until = conn.borrow().reply_until(&worker.limits);
-        let (count, back) = by(timer, until, stream.write_from(buffer, start)).await.map_err(|_late| Cut)?;
+        let sent = stream.write_from(buffer, start);
+        let sent = by_unloading(stream, input.as_deref_mut(), timer, until, sent).await;
+        let (count, back) = sent.map_err(|_late| Cut)?;
         buffer = back;
         start += progress(&mut conn.borrow_mut(), worker, count)?;
+        if let Some(input) = &mut input
+            && start < buffer.len()
+        {
+            unload(stream, input);
+        }
         if planted(Bug::ShortSendIgnored) {
             break;
         }
     }
     Ok(buffer)
+}
+
+/// While a client is slow to read its reply it keeps no buffers from the others: a few dozen such clients, each with
+/// some requests sent ahead, would hold all of the pool, and nobody on the core be heard. So what they have sent is
+/// copied out, and no more is received; that is at most what one receive may hold.
+fn unload(stream: &TcpStream, input: &mut Input) {
+    input.release();
+    stream.unload(|bytes| input.append(&bytes));
+}
+
+/// How long one send may take before it is slow, and how often it is looked after then.
+const UNLOAD_MS: u64 = 100;
+
+/// As `by`, for a send that may turn out to be slow.
+async fn by_unloading<F: Future>(
+    stream: &TcpStream,
+    mut input: Option<&mut Input>,
+    timer: &mut Sleep,
+    until: u64,
+    send: F,
+) -> Result<F::Output, Late> {
+    let Some(input) = &mut input else { return by(timer, until, send).await };
+    let mut send = pin!(send);
+    loop {
+        let soon = until.min(time::Instant::now().as_millis() + UNLOAD_MS);
+        match by(timer, soon, send.as_mut()).await {
+            Err(Late) if soon < until => unload(stream, input),
+            ended => return ended,
+        }
+    }
 }
 
 /// Notes what was sent.
@@ -181,7 +233,7 @@ pub(super) async fn linger(link: &mut Link, worker: &Worker) {
     }
     let until = time::Instant::now().as_millis() + LINGER_MS_MAX;
     let mut bytes = link.input.unread().len();
-    link.input = super::input::Input::Empty;
+    link.input = Input::Empty;
     while bytes < LINGER_BYTES_MAX && !worker.draining.get() {
         match link.recv(until).await {
             Ok(Ok(Some(received))) => bytes += received.len(),
