@@ -69,8 +69,7 @@ fn the_environment_is_this_and_nothing_else() {
     let known: Vec<&str> =
         expected.iter().map(|(name, _)| *name).chain(["SERVER_SOFTWARE", "PATH", "REMOTE_PORT"]).collect();
     // One more tags the request, so that a process that escaped its group can be found.
-    let strange: Vec<_> =
-        vars.keys().filter(|k| !known.contains(&k.as_str()) && k.as_str() != "UNIQUE_ID").collect();
+    let strange: Vec<_> = vars.keys().filter(|k| !known.contains(&k.as_str()) && k.as_str() != "UNIQUE_ID").collect();
     assert!(strange.is_empty(), "variables that nobody promised: {strange:?}");
 
     let plain = variables(&client.get("/cgi-bin/env.sh").expect(200));

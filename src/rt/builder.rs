@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use super::direct::DirectTable;
-use super::driver::{Driver, sim::Sim, uring::Uring};
+use super::driver::{Driver, uring::Uring};
 use super::mailbox::{self, Bell, Mailbox};
 use super::op::{HELD_BUFFERS_MAX, Slots};
 use super::sys::buf_ring::BufRing;
@@ -74,8 +74,10 @@ impl Builder {
         Err(Unavailable::why(error, sizes))
     }
 
-    /// A runtime on a simulated kernel: virtual time, no I/O but what [`sim`](super::driver::sim) plays.
-    pub(crate) fn build_sim(self, sim: Sim) -> Runtime {
+    /// A runtime on a simulated kernel in that world, with these buffers and slots: `driver::sim` says what it plays.
+    #[cfg(test)]
+    pub(crate) fn build_sim(self, world: &super::driver::sim::World) -> Runtime {
+        let sim = super::driver::sim::Sim::new(world, self.sizes);
         self.finish(Driver::Sim(Box::new(sim)), Bell::None)
     }
 
@@ -118,7 +120,7 @@ impl Builder {
             now_ns: Cell::new(now_ns),
             reaped: Vec::new().into(),
             due: Vec::new().into(),
-            at_leisure: Cell::new(0),
+            at_leisure: Vec::new().into(),
             running: Cell::new(false),
         });
         CORE.with(|current| *current.borrow_mut() = Some(Rc::clone(&core)));

@@ -38,6 +38,8 @@ mod builder;
 mod direct;
 mod mailbox;
 mod select;
+#[cfg(test)]
+mod sim_tests;
 pub(crate) mod spawner;
 mod stats;
 
@@ -61,8 +63,8 @@ pub use select::{Either, join2, select2};
 pub use stats::Stats;
 pub use sys::buf_ring::RecvBuf;
 pub use sys::cpu;
-pub use sys::sched::set_slice;
 pub use sys::io_buf::{IoBuf, IoBufMut};
+pub use sys::sched::set_slice;
 pub use task::{JoinError, JoinHandle};
 
 use driver::Driver;
@@ -105,7 +107,7 @@ pub(crate) struct Core {
     /// Between turns: wakers of timers that are over.
     due: RefCell<Vec<Waker>>,
     /// Operations queued in this turn whose completion nobody is in a hurry for ([`op::Op::start_at_leisure`]).
-    pub(crate) at_leisure: Cell<u32>,
+    pub(crate) at_leisure: RefCell<Vec<Key>>,
     /// Inside `block_on`.
     running: Cell<bool>,
 }
@@ -185,6 +187,7 @@ impl Core {
             self.complete(cqe);
         }
         self.reaped.replace(reaped);
+        self.look_again();
         self.pause_accepts();
         self.read_mail();
         let now = self.now_ns.get() / 1_000_000;
@@ -193,6 +196,16 @@ impl Core {
         self.timers.borrow_mut().expire(now, |waker| due.push(waker));
         due.drain(..).for_each(Waker::wake);
         self.due.replace(due);
+    }
+
+    /// Wakes those whose operation "at leisure" was not completed by the turn that submitted it.
+    fn look_again(&self) {
+        let mut keys = self.at_leisure.take();
+        for key in keys.drain(..) {
+            let waker = self.slots.borrow_mut().waker_if_pending(key);
+            waker.into_iter().for_each(Waker::wake);
+        }
+        self.at_leisure.replace(keys);
     }
 
     /// Ends the multishot accepts where the table is nearly full: here, because nobody may be there to take their results.
@@ -206,7 +219,6 @@ impl Core {
 
     fn wait(&self) -> Wait {
         if self.tasks.has_ready() || self.main_woken.get() || self.mailbox.has_mail() {
-            self.at_leisure.set(0);
             return Wait::No;
         }
         let next = self.timers.borrow().next();
@@ -218,7 +230,7 @@ impl Core {
         // Sends to a socket with room complete while they are submitted. To come back for those alone would cost a syscall
         // that finds nothing else to do, so the turn waits for them *and* one event more; for a moment only, because one
         // of them may find its socket full and complete later.
-        match self.at_leisure.take() {
+        match self.at_leisure.borrow().len() as u32 {
             0 => Wait::For { completions: 1, timeout, linger: None },
             sends => {
                 let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));

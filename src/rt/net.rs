@@ -148,6 +148,8 @@ pub struct TcpStream {
     fd: Fd,
     /// The armed multishot receive, and results that wait in it.
     recv: RefCell<Option<Multi>>,
+    /// The limit that it was armed with: another socket may have found out meanwhile that the kernel knows of none.
+    recv_total: Cell<u32>,
     starved: Ticket,
     ended: Cell<bool>,
     /// Something was received before.
@@ -162,6 +164,7 @@ impl TcpStream {
         TcpStream {
             fd,
             recv: RefCell::new(None),
+            recv_total: Cell::new(0),
             starved: Ticket::default(),
             ended: Cell::new(false),
             greeted: Cell::new(false),
@@ -215,8 +218,7 @@ impl TcpStream {
         }
         let mut recv = self.recv.borrow_mut();
         loop {
-            let total = with_core(|core| core.recv_total.get());
-            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, self.recv_entry(total)));
+            let multi = recv.get_or_insert_with(|| Multi::start(Unclaimed::Forget, self.recv_entry()));
             let outcome = match multi.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Next::Ended) => {
@@ -233,7 +235,7 @@ impl TcpStream {
                     }
                 }
                 // A kernel before 6.17. There, up to 32 buffers a pass (its MULTISHOT_MAX_RETRY) may come before a pause.
-                libc::EINVAL if total > 0 => {
+                libc::EINVAL if self.recv_total.get() > 0 => {
                     *recv = None;
                     with_core(|core| core.recv_total.set(0));
                 }
@@ -255,15 +257,19 @@ impl TcpStream {
     fn arm_recv(&self) {
         let mut recv = self.recv.borrow_mut();
         if recv.is_none() && !self.ended.get() && !self.starved.in_line() {
-            let total = with_core(|core| core.recv_total.get());
-            *recv = Some(Multi::start(Unclaimed::Forget, self.recv_entry(total)));
+            *recv = Some(Multi::start(Unclaimed::Forget, self.recv_entry()));
         }
     }
 
     /// The first receive is for one result: a connection that is closed after its first request then has nothing armed
     /// that must be cancelled (7 % of its CPU time; scripts/measure.py, close-64).
-    fn recv_entry(&self, total: u32) -> Sqe {
-        if self.greeted.replace(true) { Sqe::recv_multi(self.fd, total) } else { Sqe::recv_once(self.fd) }
+    fn recv_entry(&self) -> Sqe {
+        if !self.greeted.replace(true) {
+            return Sqe::recv_once(self.fd);
+        }
+        let total = with_core(|core| core.recv_total.get());
+        self.recv_total.set(total);
+        Sqe::recv_multi(self.fd, total)
     }
 
     /// Whether [`recv`](Self::recv) has seen the end of input.
@@ -275,6 +281,18 @@ impl TcpStream {
     pub fn pause_recv(&self) {
         if let Some(multi) = self.recv.borrow().as_ref() {
             multi.cancel();
+        }
+    }
+
+    /// As [`pause_recv`](Self::pause_recv), and hands over what has been received and not yet taken, so that it need not
+    /// stay in the pool while the caller is busy. A few buffers may still come; they are there at the next call.
+    pub fn unload(&self, mut take: impl FnMut(RecvBuf)) {
+        self.pause_recv();
+        let mut recv = self.recv.borrow_mut();
+        while let Some(outcome) = recv.as_mut().and_then(Multi::take_bytes) {
+            if let Ok(Some(bytes)) = take_buffer(outcome) {
+                take(bytes);
+            }
         }
     }
 
@@ -353,6 +371,7 @@ impl TcpStream {
             buffer = back;
             match written {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(_) if planted(Bug::ShortSendIgnored) => sent = buffer.bytes_len(),
                 Ok(count) => sent += count,
                 Err(error) => return (Err(error), buffer),
             }

@@ -257,6 +257,11 @@ impl Slots {
         true
     }
 
+    /// The waker of an operation that the kernel still has.
+    pub(crate) fn waker_if_pending(&mut self, key: Key) -> Option<Waker> {
+        matches!(self.state_of(key), Some(State::Pending)).then(|| self.slot(key).waker.clone()).flatten()
+    }
+
     /// The future is gone. True where the kernel still has the operation, so that it should be cancelled.
     fn orphan(&mut self, key: Key) -> (bool, Then, Leftover) {
         let unclaimed = self.slot(key).unclaimed;
@@ -451,10 +456,12 @@ impl<T> Op<T> {
     }
 
     /// As `start`, for an operation that most likely completes while it is submitted and that nothing waits for: its
-    /// completion is noticed with the next event, or a millisecond later.
+    /// completion is noticed with the next event, or a millisecond later. If it has not completed by then, its task is
+    /// woken all the same, once, so that it can arrange for a longer wait.
     pub(crate) fn start_at_leisure(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
-        with_core(|core| core.at_leisure.set(core.at_leisure.get() + 1));
-        Op::start(lent, unclaimed, entry)
+        let op = Op::start(lent, unclaimed, entry);
+        with_core(|core| core.at_leisure.borrow_mut().extend(op.key));
+        op
     }
 }
 
@@ -554,6 +561,20 @@ impl Multi {
         with_core(|core| {
             let slots = core.slots.borrow();
             matches!(slots.state_of(self.key), Some(State::Multi { kernel: Kernel::Ended, first: NONE, .. }))
+        })
+    }
+
+    /// The oldest result, if it is bytes in a buffer; everything else is left for `poll_next`.
+    pub(crate) fn take_bytes(&mut self) -> Option<Outcome> {
+        with_core(|core| {
+            let mut slots = core.slots.borrow_mut();
+            let Some(State::Multi { first, .. }) = slots.state_of(self.key) else { return None };
+            // NONE is beyond the end of every list.
+            let oldest = slots.queued.get(first as usize)?;
+            if oldest.flags & CQE_BUFFER == 0 || oldest.result <= 0 {
+                return None;
+            }
+            slots.take_queued(self.key).map(|(result, flags)| Outcome { result, flags })
         })
     }
 

@@ -61,6 +61,14 @@ impl Spawner {
         Ok(Spawner { background, normal: OnceLock::new(), name: name.to_owned(), cpus: cpus.to_owned() })
     }
 
+    /// One that never starts anything: a thread for each of ten thousand simulated cores would be for nothing.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Spawner {
+        let inbox = Arc::new(Inbox::new().expect("an eventfd"));
+        let background = Lane { inbox, thread: None };
+        Spawner { background, normal: OnceLock::new(), name: String::new(), cpus: Vec::new() }
+    }
+
     /// Queues the command; it is started whether or not the future is polled. Never blocks.
     pub fn spawn(&self, command: Command) -> SpawnFuture {
         match self.lane(command.priority) {

@@ -48,6 +48,15 @@ impl Input {
         }
     }
 
+    /// As `push`, by copy.
+    pub(super) fn append(&mut self, received: &[u8]) {
+        self.release();
+        match self {
+            Input::Copied { bytes, .. } => bytes.extend_from_slice(received),
+            _ => *self = Input::Copied { bytes: received.to_vec(), start: 0 },
+        }
+    }
+
     /// Gives the pool its buffer back: before waiting for more of a request that has begun. Only its tail is copied.
     pub(super) fn release(&mut self) {
         if let Input::Pool(buffer) = self {

@@ -23,6 +23,8 @@ mod link;
 mod metrics;
 pub mod options;
 mod registry;
+#[cfg(test)]
+mod sim_tests;
 mod start;
 mod stop;
 mod transfer;

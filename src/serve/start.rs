@@ -102,7 +102,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
     drop(worker);
 }
 
-fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
+pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let cores = shared.cpus.len().max(1);
     let files_max = (shared.nofile as usize / 8 / cores).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);

@@ -2,10 +2,11 @@
 //! with each byte that the client takes.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -16,7 +17,8 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
-use super::link::{Link, Transport, by};
+use super::input::Input;
+use super::link::{Late, Link, Transport, by};
 use super::worker::Worker;
 
 /// One `sendfile(2)`: large enough that its cost does not matter (a syscall a 256 KiB), small enough that a disk, or one
@@ -39,30 +41,56 @@ pub(super) fn flush(link: &mut Link, worker: &Worker) -> impl Future<Output = Re
     }
 }
 
-/// As `flush`, before waiting for the next request: the usual way of a reply.
+/// As `flush`, before waiting for the next request: the usual way of a reply. It touches no timer: the send completes in
+/// the turn that submits it, or is looked at once more after that turn, and then goes the slow way.
 pub(super) fn flush_and_listen(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<(), Cut>> {
     async move {
         if link.out.is_empty() {
             return Ok(());
         }
         link.conn.sending(worker.now_ms());
-        let until = link.conn.reply_until(&worker.limits);
-        let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
-        let (count, buffer) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
-        let start = progress(&mut link.conn, worker, count)?;
-        if start == buffer.len() || planted(Bug::ShortSendIgnored) {
-            worker.recycle(buffer);
-            return Ok(());
-        }
-        // Cut short: the client is slow, and the rest goes the slow way.
-        Box::pin(async move {
-            let Link { transport, conn, timer, .. } = link;
-            let rest = send_all(transport.stream(), &RefCell::new(conn), timer, worker, buffer, start).await?;
-            worker.recycle(rest);
-            Ok(())
+        let mut sending = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
+        let mut looked = false;
+        let sent = poll_fn(|context| match Pin::new(&mut sending).poll(context) {
+            Poll::Ready(sent) => Poll::Ready(Some(sent)),
+            Poll::Pending if std::mem::replace(&mut looked, true) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         })
-        .await
+        .await;
+        match sent {
+            Some((Ok(count), buffer)) if count == buffer.len() => {
+                link.conn.sent(worker.now_ms(), count as u64);
+                worker.recycle(buffer);
+                Ok(())
+            }
+            sent => Box::pin(send_slowly(link, worker, sent, sending)).await,
+        }
     }
+}
+
+/// The rest of a reply that its client does not take at once.
+async fn send_slowly(
+    link: &mut Link,
+    worker: &Worker,
+    sent: Option<(io::Result<usize>, Vec<u8>)>,
+    sending: impl Future<Output = (io::Result<usize>, Vec<u8>)>,
+) -> Result<(), Cut> {
+    let Link { transport, conn, timer, input, .. } = link;
+    let stream = transport.stream();
+    let (count, buffer) = match sent {
+        Some(sent) => sent,
+        None => {
+            let until = conn.reply_until(&worker.limits);
+            by_unloading(stream, Some(&mut *input), timer, until, sending).await.map_err(|_late| Cut)?
+        }
+    };
+    let start = progress(conn, worker, count)?;
+    if planted(Bug::ShortSendIgnored) {
+        return Ok(());
+    }
+    let buffer = send_all(stream, &RefCell::new(conn), timer, worker, Some(input), buffer, start).await?;
+    worker.recycle(buffer);
+    Ok(())
 }
 
 /// Sends what has gathered in `link.out`, and the bytes behind it, without copying them.
@@ -73,10 +101,15 @@ pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes
     link.conn.sending(worker.now_ms());
     while start < whole {
         let until = link.conn.reply_until(&worker.limits);
-        let sent = pin!(link.transport.stream().write_two(head, body, start));
-        let (count, back, rest) = by(&mut link.timer, until, sent).await.map_err(|_late| Cut)?;
+        let stream = link.transport.stream();
+        let sent = stream.write_two(head, body, start);
+        let sent = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, sent).await;
+        let (count, back, rest) = sent.map_err(|_late| Cut)?;
         (head, body) = (back, rest);
         start += progress(&mut link.conn, worker, count)?;
+        if start < whole {
+            unload(link.transport.stream(), &mut link.input);
+        }
     }
     worker.recycle(head);
     Ok(())
@@ -122,8 +155,11 @@ async fn sendfile(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let until = link.conn.reply_until(&worker.limits);
-                let writable = pin!(link.transport.stream().writable());
-                by(&mut link.timer, until, writable).await.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
+                let stream = link.transport.stream();
+                unload(stream, &mut link.input);
+                let writable =
+                    by_unloading(stream, Some(&mut link.input), &mut link.timer, until, stream.writable()).await;
+                writable.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -153,39 +189,78 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
         at += buffer.len() as u64;
         link.out = buffer;
         buffer = send(link, worker).await?;
+        if at < end {
+            unload(link.transport.stream(), &mut link.input);
+        }
     }
     Ok(())
 }
 
 /// Sends `link.out` and hands the buffer back.
-fn send(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<Vec<u8>, Cut>> {
-    async move {
-        let Link { transport, conn, timer, out, .. } = link;
-        send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out), 0).await
-    }
+async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
+    let Link { transport, conn, timer, out, input, .. } = link;
+    let out = std::mem::take(out);
+    send_all(transport.stream(), &RefCell::new(conn), timer, worker, Some(input), out, 0).await
 }
 
-/// Sends a buffer from `start` on and hands it back, while somebody else may be reading from the same connection.
-pub(super) fn send_all(
+/// Sends a buffer from `start` on and hands it back. Without `input`, somebody else is reading from the same connection
+/// meanwhile.
+pub(super) async fn send_all(
     stream: &TcpStream,
     conn: &RefCell<&mut Conn>,
     timer: &mut Sleep,
     worker: &Worker,
+    mut input: Option<&mut Input>,
     mut buffer: Vec<u8>,
     mut start: usize,
-) -> impl Future<Output = Result<Vec<u8>, Cut>> {
-    async move {
-        conn.borrow_mut().sending(worker.now_ms());
-        while start < buffer.len() {
-            let until = conn.borrow().reply_until(&worker.limits);
-            let (count, back) = by(timer, until, stream.write_from(buffer, start)).await.map_err(|_late| Cut)?;
-            buffer = back;
-            start += progress(&mut conn.borrow_mut(), worker, count)?;
-            if planted(Bug::ShortSendIgnored) {
-                break;
-            }
+) -> Result<Vec<u8>, Cut> {
+    conn.borrow_mut().sending(worker.now_ms());
+    while start < buffer.len() {
+        let until = conn.borrow().reply_until(&worker.limits);
+        let sent = stream.write_from(buffer, start);
+        let sent = by_unloading(stream, input.as_deref_mut(), timer, until, sent).await;
+        let (count, back) = sent.map_err(|_late| Cut)?;
+        buffer = back;
+        start += progress(&mut conn.borrow_mut(), worker, count)?;
+        if let Some(input) = &mut input
+            && start < buffer.len()
+        {
+            unload(stream, input);
         }
-        Ok(buffer)
+        if planted(Bug::ShortSendIgnored) {
+            break;
+        }
+    }
+    Ok(buffer)
+}
+
+/// While a client is slow to read its reply it keeps no buffers from the others: a few dozen such clients, each with
+/// some requests sent ahead, would hold all of the pool, and nobody on the core be heard. So what they have sent is
+/// copied out, and no more is received; that is at most what one receive may hold.
+fn unload(stream: &TcpStream, input: &mut Input) {
+    input.release();
+    stream.unload(|bytes| input.append(&bytes));
+}
+
+/// How long one send may take before it is slow, and how often it is looked after then.
+const UNLOAD_MS: u64 = 100;
+
+/// As `by`, for a send that may turn out to be slow.
+async fn by_unloading<F: Future>(
+    stream: &TcpStream,
+    input: Option<&mut Input>,
+    timer: &mut Sleep,
+    until: u64,
+    send: F,
+) -> Result<F::Output, Late> {
+    let mut send = pin!(send);
+    let Some(input) = input else { return by(timer, until, send).await };
+    loop {
+        let soon = until.min(time::Instant::now().as_millis() + UNLOAD_MS);
+        match by(timer, soon, send.as_mut()).await {
+            Err(Late) if soon < until => unload(stream, input),
+            ended => return ended,
+        }
     }
 }
 
@@ -221,12 +296,15 @@ pub(super) async fn linger(link: &mut Link, worker: &Worker) {
     if flush(link, worker).await.is_err() {
         return;
     }
-    if link.transport.stream().shutdown(std::net::Shutdown::Write).await.is_err() {
+    if let Err(error) = link.transport.stream().shutdown(std::net::Shutdown::Write).await
+        // Out of descriptors, our side stays open, and the client has only the reply's word that it is the last.
+        && !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    {
         return;
     }
     let until = time::Instant::now().as_millis() + LINGER_MS_MAX;
     let mut bytes = link.input.unread().len();
-    link.input = super::input::Input::Empty;
+    link.input = Input::Empty;
     while bytes < LINGER_BYTES_MAX && !worker.draining.get() {
         match link.recv(until).await {
             Ok(Ok(Some(received))) => bytes += received.len(),

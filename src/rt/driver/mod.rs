@@ -2,6 +2,7 @@
 //!
 //! Chosen once per thread, as an enum: no generics spread over the runtime, no `cfg` in the operations.
 
+#[cfg(test)]
 pub(crate) mod sim;
 pub(crate) mod uring;
 
@@ -17,6 +18,7 @@ pub(crate) enum Driver {
     /// io_uring: the default.
     Uring(Box<uring::Uring>),
     /// A kernel made of a seed: virtual time, a network in memory, faults on purpose. For tests.
+    #[cfg(test)]
     Sim(Box<sim::Sim>),
 }
 
@@ -25,6 +27,7 @@ impl Driver {
     pub(crate) fn push(&mut self, lent: Lent) {
         match self {
             Driver::Uring(uring) => uring.push(lent),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.push(lent),
         }
     }
@@ -33,6 +36,7 @@ impl Driver {
     pub(crate) fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
         match self {
             Driver::Uring(uring) => uring.enter(wait),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.enter(wait),
         }
     }
@@ -41,6 +45,7 @@ impl Driver {
     pub(crate) fn submit(&mut self) -> std::io::Result<()> {
         match self {
             Driver::Uring(uring) => uring.enter(Wait::Submit),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.enter(Wait::Submit),
         }
     }
@@ -49,6 +54,7 @@ impl Driver {
     pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
         match self {
             Driver::Uring(uring) => uring.reap(into),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.reap(into),
         }
     }
@@ -57,6 +63,7 @@ impl Driver {
     pub(crate) fn now_ns(&self) -> u64 {
         match self {
             Driver::Uring(_) => super::sys::clock::monotonic_ns(),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.now_ns(),
         }
     }
@@ -65,6 +72,7 @@ impl Driver {
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
         match self {
             Driver::Uring(uring) => uring.pool(),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.pool(),
         }
     }
@@ -73,7 +81,8 @@ impl Driver {
     pub(crate) fn enters(&self) -> u64 {
         match self {
             Driver::Uring(uring) => uring.enters(),
-            Driver::Sim(_) => 0,
+            #[cfg(test)]
+            Driver::Sim(sim) => sim.enters(),
         }
     }
 
@@ -81,6 +90,7 @@ impl Driver {
     pub(crate) fn queued(&mut self) -> usize {
         match self {
             Driver::Uring(uring) => uring.queued(),
+            #[cfg(test)]
             Driver::Sim(sim) => sim.queued(),
         }
     }
@@ -89,6 +99,7 @@ impl Driver {
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         match self {
             Driver::Uring(uring) => uring.describe(),
+            #[cfg(test)]
             Driver::Sim(_) => vec![("engine".to_owned(), "simulated".to_owned())],
         }
     }

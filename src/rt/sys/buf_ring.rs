@@ -149,6 +149,7 @@ impl BufRing {
 
     /// What the kernel does when data arrives: copies it into the buffer at `head`, if there is one. For a driver that
     /// plays the kernel; returns the buffer and how much went in.
+    #[cfg(test)]
     pub(crate) fn fill(&self, head: &mut u16, data: &[u8]) -> Option<(u16, usize)> {
         if *head == self.tail.get() {
             return None;
@@ -162,6 +163,12 @@ impl BufRing {
         // SAFETY: the buffer was in the ring, so no guard over it exists; `len` is at most its size.
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), target, len) };
         Some((bid, len))
+    }
+
+    /// Whether `fill` would find a buffer.
+    #[cfg(test)]
+    pub(crate) fn has_at(&self, head: u16) -> bool {
+        head != self.tail.get()
     }
 
     fn entry(&self, index: u16) -> *mut Entry {

@@ -24,8 +24,13 @@ impl Lent {
     pub(crate) fn sqe(&self) -> &Sqe {
         &self.0
     }
+}
 
-    /// The bytes that the entry's (addr, len) lends for reading; for a driver that plays the kernel.
+/// What the entry lends, for a driver that plays the kernel: `rt::driver::sim`, which looks only before it reports the
+/// operation's last completion.
+#[cfg(test)]
+impl Lent {
+    /// The bytes that a SEND lends in (addr, len).
     pub(crate) fn bytes(&self) -> &[u8] {
         if self.0.len == 0 {
             return &[];
@@ -35,12 +40,38 @@ impl Lent {
         unsafe { std::slice::from_raw_parts(self.0.addr as *const u8, self.0.len as usize) }
     }
 
-    /// The bytes that the entry's (addr, len) lends for writing.
+    /// The room that a RECV lends in (addr, len).
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         if self.0.len == 0 {
             return &mut [];
         }
         // SAFETY: as for `bytes`, for a RECV or READ; the slot that owns the memory does not touch it meanwhile.
         unsafe { std::slice::from_raw_parts_mut(self.0.addr as *mut u8, self.0.len as usize) }
+    }
+
+    /// The bytes that the message of a SENDMSG gathers, vector by vector.
+    pub(crate) fn message(&self) -> Vec<&[u8]> {
+        assert_eq!(self.0.opcode, super::sqe::op::SENDMSG);
+        // SAFETY: the entry of a SENDMSG points to a `msghdr`, valid by the promise of `Lent::new`.
+        let message = unsafe { &*(self.0.addr as *const libc::msghdr) };
+        if message.msg_iovlen == 0 {
+            return Vec::new();
+        }
+        // SAFETY: a `msghdr` points to `msg_iovlen` vectors, by the same promise.
+        let vectors = unsafe { std::slice::from_raw_parts(message.msg_iov, message.msg_iovlen) };
+        let filled = vectors.iter().filter(|vector| vector.iov_len > 0);
+        // SAFETY: and each of them to `iov_len` bytes that nobody changes meanwhile; empty ones, which may point nowhere,
+        // are left out.
+        filled.map(|vector| unsafe { std::slice::from_raw_parts(vector.iov_base.cast(), vector.iov_len) }).collect()
+    }
+
+    /// The room for the value of a socket option (`Sqe::getsockopt`).
+    pub(crate) fn option_mut(&mut self) -> &mut [u8] {
+        assert_eq!(self.0.opcode, super::sqe::op::URING_CMD);
+        if self.0.file_index == 0 {
+            return &mut [];
+        }
+        // SAFETY: the entry of a GETSOCKOPT lends `file_index` bytes at `addr3`, by the promise of `Lent::new`.
+        unsafe { std::slice::from_raw_parts_mut(self.0.addr3 as *mut u8, self.0.file_index as usize) }
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod file;
 pub(crate) mod io_buf;
 pub(crate) mod lent;
 pub(crate) mod msg;
+#[cfg(test)]
+pub(crate) mod perform;
 pub mod pipe;
 pub(crate) mod ring;
 pub mod sched;

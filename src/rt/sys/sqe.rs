@@ -65,7 +65,7 @@ pub(crate) const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 pub(crate) const ACCEPT_MULTISHOT: u16 = 1 << 0;
 pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
 /// `IORING_POLL_ADD_MULTI` lives in `len`.
-const POLL_ADD_MULTI: u32 = 1 << 0;
+pub(crate) const POLL_ADD_MULTI: u32 = 1 << 0;
 /// `IORING_RECVSEND_POLL_FIRST`, in `ioprio`.
 pub(crate) const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).

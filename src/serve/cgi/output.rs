@@ -144,7 +144,7 @@ async fn send(
     timer: &mut Sleep,
 ) -> Result<(), transfer::Cut> {
     shared.sending.set(true);
-    let sent = transfer::send_all(stream, &shared.conn, timer, worker, std::mem::take(out), 0).await;
+    let sent = transfer::send_all(stream, &shared.conn, timer, worker, None, std::mem::take(out), 0).await;
     shared.sending.set(false);
     shared.accepted(worker.now_ms());
     *out = sent?;
