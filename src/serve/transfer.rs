@@ -245,6 +245,20 @@ fn unload(stream: &TcpStream, input: &mut Input) {
 /// How long one send may take before it is slow, and how often it is looked after then.
 const UNLOAD_MS: u64 = 100;
 
+/// Waits for what is not the client's doing (a place in the queue, a script), and lets the client keep nothing in the
+/// pool meanwhile.
+pub(super) async fn unloading<F: Future>(stream: &TcpStream, input: &mut Input, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut timer = time::sleep_until(time::Instant::now());
+    loop {
+        let soon = time::Instant::now().as_millis() + UNLOAD_MS;
+        match by(&mut timer, soon, future.as_mut()).await {
+            Ok(output) => return output,
+            Err(Late) => unload(stream, input),
+        }
+    }
+}
+
 /// As `by`, for a send that may turn out to be slow.
 async fn by_unloading<F: Future>(
     stream: &TcpStream,

@@ -156,7 +156,7 @@ pub(super) async fn feed(
         return end;
     }
     // stdin is closed here: the script reads its end.
-    match pending::<Infallible>().await {}
+    match transfer::unloading(stream, input, pending::<Infallible>()).await {}
 }
 
 async fn pump(
@@ -173,7 +173,7 @@ async fn pump(
             BodyEvent::Data { skip, len } => {
                 let bytes = input.unread()[skip..skip + len].to_vec();
                 input.consume(skip + len);
-                if stdin.write_all(bytes).await.0.is_err() {
+                if transfer::unloading(stream, input, stdin.write_all(bytes)).await.0.is_err() {
                     return Ok(());
                 }
                 shared.active(worker.now_ms());

@@ -224,7 +224,8 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
 /// From a place in the queue to the end of the reply.
 async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Result<Outcome, Cut> {
     let wait = Duration::from_millis(worker.options.cgi.queue_ms_max);
-    let Ok(permit) = worker.admission.acquire(wait).await else {
+    let permit = worker.admission.acquire(wait);
+    let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
         tracing::warn!(script = call.script, "too many scripts are running: 503");
         return Ok(Outcome::Failed(Status::SERVICE_UNAVAILABLE));
     };
