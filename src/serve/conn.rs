@@ -1,9 +1,13 @@
 //! The life of a connection: what has come is answered, what is missing is waited for. Decides nothing itself.
 
+#![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `run`")]
+
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::http::Millis;
 use crate::http::conn::BodyEvent;
 use crate::rt::net::TcpStream;
 use crate::rt::time::Instant;
@@ -35,42 +39,88 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
     async move {
         let mut learned = Learned::Nothing;
         loop {
-            let step = answer::step(worker, link, std::mem::replace(&mut learned, Learned::Nothing));
-            let done = match step {
-                Step::Receive { until } => {
+            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing)) {
+                Ok(Wait::Receive { until }) => {
                     transfer::flush(link, worker).await?;
                     receive(link, worker, seat, until).await?;
-                    continue;
                 }
-                Step::Flush => {
-                    transfer::flush(link, worker).await?;
-                    continue;
-                }
-                // Rare, and large as futures: boxed, so that a connection at rest is small.
-                Step::Learn { site, path } => {
-                    let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-                    learned = Learned::File(Box::pin(worker.files[site].learn(&path, now_ms, now_s)).await);
-                    continue;
-                }
-                Step::FindScript(wanted) => {
-                    learned = Learned::Script(Box::pin(cgi::locate(link, worker, wanted)).await);
-                    continue;
-                }
-                Step::SendBytes(bytes) => Box::pin(transfer::flush_with(link, worker, bytes)).await,
-                Step::SendFile(file, span) => Box::pin(transfer::file(link, worker, &file, span)).await,
-                Step::Run(call) => Box::pin(cgi::run(link, worker, call)).await,
-                Step::Drain => Box::pin(drain(link, worker)).await,
-                Step::Close { linger } => return Box::pin(close(link, worker, linger)).await,
-            };
-            done?;
-            while let Some(step) = answer::finish(worker, link) {
-                match step {
-                    Step::Close { linger } => return Box::pin(close(link, worker, linger)).await,
-                    _ => Box::pin(drain(link, worker)).await?,
-                }
+                Ok(Wait::Flush) => transfer::flush(link, worker).await?,
+                Err(step) => match act(link, worker, *step).await? {
+                    After::GoOn(more) => learned = more,
+                    After::Closed => return Ok(()),
+                },
             }
         }
     }
+}
+
+/// The steps of every request.
+enum Wait {
+    Receive { until: Millis },
+    Flush,
+}
+
+/// The next step. The rarer ones are boxed: an idle connection would have room for one.
+fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Wait, Box<Step>> {
+    match answer::step(worker, link, learned) {
+        Step::Receive { until } => Ok(Wait::Receive { until }),
+        Step::Flush => Ok(Wait::Flush),
+        step => Err(Box::new(step)),
+    }
+}
+
+/// What follows a step.
+enum After {
+    GoOn(Learned),
+    Closed,
+}
+
+/// The rarer steps. They are large as futures: boxed, each at the size it has, so that a connection at rest is small.
+fn act<'a>(
+    link: &'a mut Link,
+    worker: &'a Rc<Worker>,
+    step: Step,
+) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
+    match step {
+        Step::Learn { site, path } => {
+            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
+            Box::pin(
+                async move { Ok(After::GoOn(Learned::File(worker.files[site].learn(&path, now_ms, now_s).await))) },
+            )
+        }
+        Step::FindScript(wanted) => {
+            Box::pin(async move { Ok(After::GoOn(Learned::Script(cgi::locate(link, worker, wanted).await))) })
+        }
+        Step::Close { linger } => Box::pin(close(link, worker, linger)),
+        Step::SendBytes(bytes) => Box::pin(async move {
+            transfer::flush_with(link, worker, bytes).await?;
+            finish(link, worker).await
+        }),
+        Step::SendFile(file, span) => Box::pin(async move {
+            transfer::file(link, worker, &file, span).await?;
+            finish(link, worker).await
+        }),
+        Step::Run(call) => Box::pin(async move {
+            cgi::run(link, worker, call).await?;
+            finish(link, worker).await
+        }),
+        Step::Drain => Box::pin(async move {
+            drain(link, worker).await?;
+            finish(link, worker).await
+        }),
+        Step::Receive { .. } | Step::Flush => unreachable!("`decide` tells these apart"),
+    }
+}
+
+/// What follows a reply that has been sent whole.
+async fn finish(link: &mut Link, worker: &Worker) -> Result<After, Cut> {
+    while let Some(step) = answer::finish(worker, link) {
+        match step {
+            Step::Close { linger } => return close(link, worker, linger).await,
+            _ => drain(link, worker).await?,
+        }
+    }
+    Ok(After::GoOn(Learned::Nothing))
 }
 
 /// Waits for bytes. An idle connection also goes when it is told to: to make room, or because the server stops.
@@ -78,7 +128,7 @@ fn receive(
     link: &mut Link,
     worker: &Worker,
     seat: &SeatGuard<'_>,
-    until: u64,
+    until: Millis,
 ) -> impl Future<Output = Result<(), Cut>> {
     async move {
         let idle = link.conn.is_between_requests();
@@ -138,10 +188,26 @@ async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
     }
 }
 
-async fn close(link: &mut Link, worker: &Worker, linger: bool) -> Result<(), Cut> {
+async fn close(link: &mut Link, worker: &Worker, linger: bool) -> Result<After, Cut> {
     transfer::flush(link, worker).await?;
     if linger && !link.transport.stream().has_ended() {
         transfer::linger(link, worker).await;
     }
-    Ok(())
+    Ok(After::Closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections are ten thousand of these: docs/decisions/0005-idle-memory.md.
+    #[test]
+    fn a_connection_is_a_small_future() {
+        let size = size_of_future(run);
+        assert!(size <= 512, "{size} bytes");
+    }
 }

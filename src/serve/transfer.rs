@@ -1,6 +1,8 @@
 //! Sends what was decided. Short writes loop here and nowhere else, and every wait has the reply's deadline, which moves
 //! with each byte that the client takes.
 
+#![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `conn::run`")]
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -33,7 +35,10 @@ pub(super) fn flush(link: &mut Link, worker: &Worker) -> impl Future<Output = Re
         if link.out.is_empty() {
             return Ok(());
         }
-        let buffer = send(link, worker).await?;
+        // As `send`, whose own future would be one more layer in every connection.
+        let Link { transport, conn, timer, out, .. } = link;
+        let out = std::mem::take(out);
+        let buffer = send_all(transport.stream(), &RefCell::new(conn), timer, worker, out).await?;
         worker.recycle(buffer);
         Ok(())
     }
@@ -132,11 +137,9 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
 }
 
 /// Sends `link.out` and hands the buffer back.
-fn send(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<Vec<u8>, Cut>> {
-    async move {
-        let Link { transport, conn, timer, out, .. } = link;
-        send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out)).await
-    }
+async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
+    let Link { transport, conn, timer, out, .. } = link;
+    send_all(transport.stream(), &RefCell::new(conn), timer, worker, std::mem::take(out)).await
 }
 
 /// Sends a buffer and hands it back, while somebody else may be reading from the same connection.
