@@ -2,6 +2,7 @@
 
 mod support;
 
+use rustix::net::sockopt;
 use rustix::process::Signal;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +61,7 @@ fn connections_during_a_drain_do_not_prolong_it() {
     download.read_head().expect(200);
     let stop = Arc::new(AtomicBool::new(false));
     let (tell, refused) = mpsc::channel();
-    let clients: Vec<_> = (0..4)
+    let clients: Vec<_> = (0..KNOCKERS)
         .map(|_| {
             let (stop, tell, addr) = (Arc::clone(&stop), tell.clone(), server.addr);
             std::thread::spawn(move || knock(addr, &stop, &tell))
@@ -78,12 +79,15 @@ fn connections_during_a_drain_do_not_prolong_it() {
 
 /// Far more than the 20 ms that the backlog is given, and far less than the 30 s of the drain.
 const REFUSED_SOON: Duration = Duration::from_secs(10);
+/// Enough that 20 ms never pass without a connection.
+const KNOCKERS: usize = 8;
 
 /// Connects again and again until the port refuses, and tells.
 fn knock(addr: SocketAddr, stop: &AtomicBool, refused: &mpsc::Sender<()>) {
     while !stop.load(Ordering::Relaxed) {
         match TcpStream::connect(addr) {
-            Ok(connection) => drop(connection),
+            // A reset leaves no TIME_WAIT: the ports would run out before the test's patience.
+            Ok(connection) => sockopt::set_socket_linger(connection, Some(Duration::ZERO)).expect("SO_LINGER"),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 // Nobody listens any more once the test has failed.
                 let _ = refused.send(());
@@ -91,6 +95,7 @@ fn knock(addr: SocketAddr, stop: &AtomicBool, refused: &mpsc::Sender<()>) {
             }
             Err(_) => {}
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
