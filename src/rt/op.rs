@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, align_of, size_of};
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -69,8 +70,8 @@ const CHUNK: usize = 128;
 const NONE: u32 = u32::MAX;
 /// Pool buffers that wait unread in one receive before it is paused; a few more may be under way.
 pub(crate) const HELD_BUFFERS_MAX: u16 = 4;
-/// Inline room for what an operation lends: a `Bytes`, a `Vec`, a path with its `open_how`. Larger things are boxed.
-const INLINE_WORDS: usize = 6;
+/// Inline room for what an operation lends: a `Bytes`, a `Vec`. Larger things are boxed.
+const INLINE_WORDS: usize = 4;
 
 struct Slot {
     lent: MaybeUninit<[u64; INLINE_WORDS]>,
@@ -414,7 +415,8 @@ impl Drop for Leftover {
 /// Dropped before that: the operation is cancelled; what it had already done (bytes written, a descriptor opened) stays
 /// done or is undone as `Unclaimed` says, and the `T` is dropped when the kernel is through with it.
 pub(crate) struct Op<T> {
-    key: Option<Key>,
+    /// `NOBODY` once the result was taken.
+    key: Key,
     entry: Entry,
     owns: PhantomData<T>,
 }
@@ -423,8 +425,8 @@ pub(crate) struct Op<T> {
 /// and entries have a meaning on one thread only, and what a key leads to elsewhere has another type.
 #[derive(Clone, Copy)]
 struct Entry {
-    /// Where it stands among all that this core has queued; `None` if it names no process-wide descriptor.
-    number: Option<u64>,
+    /// Where it stands among all that this core has queued, from 1 on; `None` if it names no process-wide descriptor.
+    number: Option<NonZeroU64>,
     of_one_thread: PhantomData<*const ()>,
 }
 
@@ -451,7 +453,7 @@ impl<T> Op<T> {
     pub(crate) fn start(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
         with_core(|core| {
             let (key, lent) = core.slots.borrow_mut().start(lent, unclaimed, false, entry);
-            Op { key: Some(key), entry: core.queue(lent), owns: PhantomData }
+            Op { key, entry: core.queue(lent), owns: PhantomData }
         })
     }
 
@@ -460,7 +462,7 @@ impl<T> Op<T> {
     /// woken all the same, once, so that it can arrange for a longer wait.
     pub(crate) fn start_at_leisure(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
         let op = Op::start(lent, unclaimed, entry);
-        with_core(|core| core.at_leisure.borrow_mut().extend(op.key));
+        with_core(|core| core.at_leisure.borrow_mut().push(op.key));
         op
     }
 }
@@ -469,7 +471,8 @@ impl<T: 'static> Future for Op<T> {
     type Output = (Outcome, T);
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let key = self.key.expect("polled after it was ready");
+        let key = self.key;
+        assert!(key != Key::NOBODY, "polled after it was ready");
         let done = with_core(|core| {
             let mut slots = core.slots.borrow_mut();
             let Some(State::Done { result, flags }) = slots.state_of(key) else {
@@ -483,7 +486,7 @@ impl<T: 'static> Future for Op<T> {
         match done {
             None => Poll::Pending,
             Some(done) => {
-                self.key = None;
+                self.key = Key::NOBODY;
                 Poll::Ready(done)
             }
         }
@@ -494,7 +497,10 @@ impl<T> Unpin for Op<T> {}
 
 impl<T> Drop for Op<T> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
+        let key = self.key;
+        if key == Key::NOBODY {
+            return;
+        }
         super::try_with_core(|core| {
             let (cancel, then, leftover) = core.slots.borrow_mut().orphan(key);
             drop(leftover);
@@ -627,8 +633,8 @@ impl Drop for Multi {
 impl Core {
     fn queue(&self, lent: Lent) -> Entry {
         let raw = matches!(lent.sqe().target(), Fd::Raw(fd) if fd >= 0);
-        let number = self.push(lent);
-        Entry { number: raw.then_some(number), of_one_thread: PhantomData }
+        let number = self.push(lent) + 1;
+        Entry { number: NonZeroU64::new(number).filter(|_| raw), of_one_thread: PhantomData }
     }
 
     /// The owner of the entry's descriptor may close it as soon as the future is gone, and the number be given to something
@@ -640,7 +646,7 @@ impl Core {
         // A few rounds suffice where the submission queue has to be filled again from the line behind it.
         for _ in 0..SUBMITS_MAX {
             let submitted = self.pushed.get() - driver.queued() as u64;
-            if number < submitted || driver.submit().is_err() {
+            if number.get() <= submitted || driver.submit().is_err() {
                 return;
             }
         }

@@ -53,8 +53,9 @@ impl std::ops::Add<Duration> for Instant {
 /// later only notes it, and the wheel entry moves when it comes due. A connection's deadline costs nothing a request.
 pub struct Sleep {
     until: u64,
-    /// The wheel's entry, and the tick it is in the wheel for (never after `until`).
-    armed: Option<(TimerKey, u64)>,
+    /// The tick that it is in the wheel for, if it is: never after `until`.
+    tick: u64,
+    armed: Option<TimerKey>,
     /// The key means something on this thread only: not `Send`.
     of_one_thread: PhantomData<*const ()>,
 }
@@ -64,7 +65,7 @@ impl Sleep {
     pub fn reset(&mut self, until: Instant) {
         // Rounded up: never early.
         self.until = until.ns.div_ceil(1_000_000);
-        if self.armed.is_some_and(|(_, tick)| tick > self.until) {
+        if self.armed.is_some() && self.tick > self.until {
             self.disarm();
         }
     }
@@ -74,7 +75,7 @@ impl Sleep {
         with_core(|core| {
             let mut timers = core.timers.borrow_mut();
             let now = core.now_ns.get() / 1_000_000;
-            if let Some((key, _)) = self.armed
+            if let Some(key) = self.armed
                 && timers.poll(key, context.waker())
             {
                 timers.remove(key);
@@ -84,14 +85,15 @@ impl Sleep {
                 return Poll::Ready(());
             }
             if self.armed.is_none() {
-                self.armed = Some((timers.insert(self.until, context.waker().clone()), self.until));
+                self.armed = Some(timers.insert(self.until, context.waker().clone()));
+                self.tick = self.until;
             }
             Poll::Pending
         })
     }
 
     fn disarm(&mut self) {
-        if let Some((key, _)) = self.armed.take() {
+        if let Some(key) = self.armed.take() {
             try_with_core(|core| core.timers.borrow_mut().remove(key));
         }
     }
@@ -113,7 +115,7 @@ impl Drop for Sleep {
 
 /// Waits until `until`: ready in the first turn at or after it. Dropping it forgets the timer.
 pub fn sleep_until(until: Instant) -> Sleep {
-    Sleep { until: until.ns.div_ceil(1_000_000), armed: None, of_one_thread: PhantomData }
+    Sleep { until: until.ns.div_ceil(1_000_000), tick: 0, armed: None, of_one_thread: PhantomData }
 }
 
 /// Waits for `duration` from the start of this turn.

@@ -5,6 +5,7 @@
 //! to 2 years; a place of a higher level is spread over the lower ones when its time comes ("cascade").
 //! Entries are nodes of doubly linked lists in one `Vec`.
 
+use std::num::NonZeroU32;
 use std::task::Waker;
 
 const LEVELS: usize = 6;
@@ -17,7 +18,17 @@ pub(crate) type Tick = u64;
 
 /// An armed timer. Its number is used again once it has fired or was cancelled; whoever holds it forgets it then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimerKey(u32);
+pub(crate) struct TimerKey(NonZeroU32);
+
+impl TimerKey {
+    fn new(index: u32) -> TimerKey {
+        TimerKey(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 /// Invariant: every armed node is in the list `heads[level][place]` that its deadline maps to at `elapsed`, and
 /// `occupied[level]` has the bit of each list that is not empty.
@@ -70,24 +81,24 @@ impl Wheel {
         };
         self.link(index);
         self.armed += 1;
-        TimerKey(index)
+        TimerKey::new(index)
     }
 
     /// Forgets a timer, fired or not. The key is dead afterwards.
     pub(crate) fn remove(&mut self, key: TimerKey) {
-        if !self.nodes[key.0 as usize].fired {
-            self.unlink(key.0);
+        if !self.nodes[key.index() as usize].fired {
+            self.unlink(key.index());
             self.armed -= 1;
         }
-        let node = &mut self.nodes[key.0 as usize];
+        let node = &mut self.nodes[key.index() as usize];
         node.waker = None;
         node.next = self.free;
-        self.free = key.0;
+        self.free = key.index();
     }
 
     /// Whether it has fired; if not, `waker` is the one to wake.
     pub(crate) fn poll(&mut self, key: TimerKey, waker: &Waker) -> bool {
-        let node = &mut self.nodes[key.0 as usize];
+        let node = &mut self.nodes[key.index() as usize];
         if node.fired {
             return true;
         }

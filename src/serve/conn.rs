@@ -1,9 +1,13 @@
 //! The life of a connection: what has come is answered, what is missing is waited for. Decides nothing itself.
 
+#![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `run`")]
+
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::http::Millis;
 use crate::http::conn::BodyEvent;
 use crate::rt::net::TcpStream;
 use crate::rt::time::Instant;
@@ -53,42 +57,91 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
     async move {
         let mut learned = Learned::Nothing;
         loop {
-            let step = answer::step(worker, link, std::mem::replace(&mut learned, Learned::Nothing));
-            let done = match step {
-                Step::Receive { until } => {
+            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing)) {
+                Usual::Receive { until } => {
                     transfer::flush_and_listen(link, worker).await?;
                     receive(link, worker, seat, until).await?;
-                    continue;
                 }
-                Step::Flush => {
-                    Box::pin(transfer::flush(link, worker)).await?;
-                    continue;
-                }
-                // Rare, and large as futures: boxed, so that a connection at rest is small.
-                Step::Learn { site, path } => {
-                    let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-                    learned = Learned::File(Box::pin(worker.files[site].learn(&path, now_ms, now_s)).await);
-                    continue;
-                }
-                Step::FindScript(wanted) => {
-                    learned = Learned::Script(Box::pin(cgi::locate(link, worker, wanted)).await);
-                    continue;
-                }
-                Step::SendBytes(bytes) => Box::pin(transfer::flush_with(link, worker, bytes)).await,
-                Step::SendFile(file, span) => Box::pin(transfer::file(link, worker, &file, span)).await,
-                Step::Run(call) => Box::pin(cgi::run(link, worker, call)).await,
-                Step::Drain => Box::pin(drain(link, worker)).await,
-                Step::Close { linger } => return Ok(Farewell::of(link, linger)),
-            };
-            done?;
-            while let Some(step) = answer::finish(worker, link) {
-                match step {
-                    Step::Close { linger } => return Ok(Farewell::of(link, linger)),
-                    _ => Box::pin(drain(link, worker)).await?,
-                }
+                Usual::Close { linger } => return Ok(Farewell::of(link, linger)),
+                Usual::Other(step) => match act(link, worker, *step).await? {
+                    After::GoOn(more) => learned = more,
+                    After::Close(farewell) => return Ok(farewell),
+                },
             }
         }
     }
+}
+
+/// The steps of every request, and the rarer ones, boxed: an idle connection would have room for one.
+enum Usual {
+    Receive { until: Millis },
+    Close { linger: bool },
+    Other(Box<Step>),
+}
+
+fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Usual {
+    match answer::step(worker, link, learned) {
+        Step::Receive { until } => Usual::Receive { until },
+        Step::Close { linger } => Usual::Close { linger },
+        step => Usual::Other(Box::new(step)),
+    }
+}
+
+/// What follows a step.
+enum After {
+    GoOn(Learned),
+    Close(Farewell),
+}
+
+/// The rarer steps. They are large as futures: boxed, each at the size it has, so that a connection at rest is small.
+fn act<'a>(
+    link: &'a mut Link,
+    worker: &'a Rc<Worker>,
+    step: Step,
+) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
+    match step {
+        Step::Learn { site, path } => {
+            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
+            Box::pin(
+                async move { Ok(After::GoOn(Learned::File(worker.files[site].learn(&path, now_ms, now_s).await))) },
+            )
+        }
+        Step::FindScript(wanted) => {
+            Box::pin(async move { Ok(After::GoOn(Learned::Script(cgi::locate(link, worker, wanted).await))) })
+        }
+        Step::Flush => Box::pin(async move {
+            transfer::flush(link, worker).await?;
+            Ok(After::GoOn(Learned::Nothing))
+        }),
+        Step::SendBytes(bytes) => Box::pin(async move {
+            transfer::flush_with(link, worker, bytes).await?;
+            finish(link, worker).await
+        }),
+        Step::SendFile(file, span) => Box::pin(async move {
+            transfer::file(link, worker, &file, span).await?;
+            finish(link, worker).await
+        }),
+        Step::Run(call) => Box::pin(async move {
+            cgi::run(link, worker, call).await?;
+            finish(link, worker).await
+        }),
+        Step::Drain => Box::pin(async move {
+            drain(link, worker).await?;
+            finish(link, worker).await
+        }),
+        Step::Receive { .. } | Step::Close { .. } => unreachable!("`decide` tells these apart"),
+    }
+}
+
+/// What follows a reply that has been sent whole.
+async fn finish(link: &mut Link, worker: &Worker) -> Result<After, Cut> {
+    while let Some(step) = answer::finish(worker, link) {
+        match step {
+            Step::Close { linger } => return Ok(After::Close(Farewell::of(link, linger))),
+            _ => drain(link, worker).await?,
+        }
+    }
+    Ok(After::GoOn(Learned::Nothing))
 }
 
 /// Waits for bytes. An idle connection also goes when it is told to: to make room, or because the server stops.
@@ -96,7 +149,7 @@ fn receive(
     link: &mut Link,
     worker: &Worker,
     seat: &SeatGuard<'_>,
-    until: u64,
+    until: Millis,
 ) -> impl Future<Output = Result<(), Cut>> {
     async move {
         let idle = link.conn.is_between_requests();
@@ -160,14 +213,14 @@ async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
 mod tests {
     use super::*;
 
-    /// Most of what an idle connection costs.
+    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections are ten thousand of these: docs/decisions/0005-idle-memory.md.
     #[test]
-    fn a_connection_is_at_most_512_bytes() {
-        fn output_size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
-            size_of::<F>()
-        }
-        let size = output_size(run);
-        println!("{size}");
-        assert!(size <= 512, "{size}");
+    fn a_connection_is_a_small_future() {
+        let size = size_of_future(run);
+        assert!(size <= 512, "{size} bytes");
     }
 }

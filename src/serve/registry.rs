@@ -19,12 +19,22 @@ pub(super) struct Registry {
 }
 
 struct Seat {
-    /// When it last became idle; `None` while a request is being read or answered, or the seat is free.
-    idle_since_ms: Option<u64>,
-    /// It shall close if it is idle.
-    evicted: bool,
+    state: State,
     waker: Option<Waker>,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A request is being read or answered, or the seat is free.
+    Busy,
+    Idle {
+        since_ms: u64,
+    },
+    /// Was idle, and shall close, unless a request comes first.
+    Evicted,
+}
+
+const FREE: Seat = Seat { state: State::Busy, waker: None };
 
 /// A connection's seat; given back on drop.
 pub(super) struct SeatGuard<'r> {
@@ -36,7 +46,7 @@ impl Registry {
     pub(super) fn sit(&self) -> SeatGuard<'_> {
         let mut seats = self.seats.borrow_mut();
         let seat = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            seats.push(Seat { idle_since_ms: None, evicted: false, waker: None });
+            seats.push(FREE);
             (seats.len() - 1) as u32
         });
         self.taken.set(self.taken.get() + 1);
@@ -55,8 +65,10 @@ impl Registry {
         }
         let mut seats = self.seats.borrow_mut();
         let mut idle: Vec<(u64, usize)> = (seats.iter().enumerate())
-            .filter(|(_, seat)| !seat.evicted)
-            .filter_map(|(index, seat)| Some((seat.idle_since_ms?, index)))
+            .filter_map(|(index, seat)| match seat.state {
+                State::Idle { since_ms } => Some((since_ms, index)),
+                State::Busy | State::Evicted => None,
+            })
             .collect();
         let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
         if count == 0 {
@@ -66,7 +78,7 @@ impl Registry {
         let woken: Vec<Waker> = idle[..count]
             .iter()
             .filter_map(|&(_, index)| {
-                seats[index].evicted = true;
+                seats[index].state = State::Evicted;
                 seats[index].waker.take()
             })
             .collect();
@@ -103,12 +115,12 @@ impl Registry {
 impl SeatGuard<'_> {
     /// The connection waits for its next request.
     pub(super) fn idle(&self, since_ms: u64) {
-        self.registry.seats.borrow_mut()[self.seat as usize].idle_since_ms = Some(since_ms);
+        self.registry.seats.borrow_mut()[self.seat as usize].state = State::Idle { since_ms };
     }
 
     /// Bytes have come.
     pub(super) fn busy(&self) {
-        self.registry.seats.borrow_mut()[self.seat as usize].idle_since_ms = None;
+        self.registry.seats.borrow_mut()[self.seat as usize].state = State::Busy;
     }
 
     /// Whether it shall close, if it is idle; if not, `waker` hears of a change.
@@ -117,14 +129,13 @@ impl SeatGuard<'_> {
         if !seat.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
             seat.waker = Some(waker.clone());
         }
-        seat.evicted
+        seat.state == State::Evicted
     }
 }
 
 impl Drop for SeatGuard<'_> {
     fn drop(&mut self) {
-        self.registry.seats.borrow_mut()[self.seat as usize] =
-            Seat { idle_since_ms: None, evicted: false, waker: None };
+        self.registry.seats.borrow_mut()[self.seat as usize] = FREE;
         self.registry.free.borrow_mut().push(self.seat);
         self.registry.taken.set(self.registry.taken.get() - 1);
         self.registry.tell_left();

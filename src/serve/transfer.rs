@@ -1,6 +1,8 @@
 //! Sends what was decided. Short writes loop here and nowhere else, and every wait has the reply's deadline, which moves
 //! with each byte that the client takes.
 
+#![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `conn::run`")]
+
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -30,15 +32,13 @@ const SLICE_BYTES: usize = 256 << 10;
 pub(super) struct Cut;
 
 /// Sends what has gathered in `link.out`.
-pub(super) fn flush(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<(), Cut>> {
-    async move {
-        if link.out.is_empty() {
-            return Ok(());
-        }
-        let buffer = send(link, worker).await?;
-        worker.recycle(buffer);
-        Ok(())
+pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
+    if link.out.is_empty() {
+        return Ok(());
     }
+    let buffer = send(link, worker).await?;
+    worker.recycle(buffer);
+    Ok(())
 }
 
 /// As `flush`, before waiting for the next request: the usual way of a reply. It touches no timer: the send completes in

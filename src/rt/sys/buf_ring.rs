@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -40,16 +41,15 @@ pub(crate) struct BufRing {
 
 /// Receivers that found the pool empty, first come, first served. One that has gone meanwhile costs the others nothing:
 /// each turn wakes as many as there are free buffers, and asks again.
-#[derive(Default)]
 struct Line {
-    /// The number of the one at the front.
+    /// The number of the one at the front; numbers start at 1.
     first: u64,
     waiting: VecDeque<Waker>,
 }
 
 /// A receiver's number in line, if it stands there.
 #[derive(Default)]
-pub(crate) struct Ticket(Cell<Option<u64>>);
+pub(crate) struct Ticket(Cell<Option<NonZeroU64>>);
 
 impl BufRing {
     /// `count` buffers of `size` bytes. `count` is a power of two, at most 32,768.
@@ -111,15 +111,15 @@ impl BufRing {
         let mut line = self.starved.borrow_mut();
         let first = line.first;
         match ticket.0.get() {
-            Some(number) if number >= first => {
+            Some(number) if number.get() >= first => {
                 // Polled for another reason; perhaps by another task than before.
-                if let Some(old) = line.waiting.get_mut((number - first) as usize) {
+                if let Some(old) = line.waiting.get_mut((number.get() - first) as usize) {
                     old.clone_from(waker);
                 }
                 true
             }
             None if self.out.get() == self.count => {
-                ticket.0.set(Some(first + line.waiting.len() as u64));
+                ticket.0.set(NonZeroU64::new(first + line.waiting.len() as u64));
                 line.waiting.push_back(waker.clone());
                 true
             }
@@ -184,6 +184,12 @@ impl BufRing {
     fn buffer(&self, bid: u16) -> NonNull<u8> {
         // SAFETY: `bid < count` (checked in `guard`, by construction elsewhere), so this is inside the mapping.
         unsafe { self.memory.0.add(usize::from(bid) * self.size) }
+    }
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line { first: 1, waiting: VecDeque::new() }
     }
 }
 

@@ -16,10 +16,11 @@ pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// What `openat2` is told, and the path, in one allocation-free value for a slot.
+/// What `openat2` is told, and the path. Boxed, because every slot, of an idle connection too, has room for the largest
+/// thing that is not.
 pub(crate) struct OpenRequest {
     path: CString,
-    how: libc::open_how,
+    how: Box<libc::open_how>,
 }
 
 impl OpenRequest {
@@ -31,11 +32,11 @@ impl OpenRequest {
         how.flags = u64::from(flags.bits());
         how.mode = u64::from(mode.bits());
         how.resolve = resolve.bits();
-        Ok(OpenRequest { path: CString::new(path)?, how })
+        Ok(OpenRequest { path: CString::new(path)?, how: Box::new(how) })
     }
 
     pub(crate) fn pointers(&self) -> (*const libc::c_char, *const libc::open_how) {
-        (self.path.as_ptr(), &raw const self.how)
+        (self.path.as_ptr(), &raw const *self.how)
     }
 
     pub(crate) fn without_cached(mut self) -> OpenRequest {
