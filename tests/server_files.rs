@@ -421,3 +421,27 @@ fn a_file_that_shrinks_while_it_is_sent_closes_the_connection() {
     server.get("/big.bin").expect(200);
     server.stop();
 }
+
+#[test]
+fn clients_that_do_not_read_take_no_buffers_from_the_others() {
+    // More than all socket buffers, and then one small segment after another: each fills a receive buffer of the core.
+    const SLOW: usize = 100;
+    let site = Site::new().file("large.bin", noise(16 << 20)).file("small.txt", "small");
+    let server = Server::start(&site, ["--cores", "1"]);
+    let mut slow: Vec<Client> = (0..SLOW).map(|_| server.connect()).collect();
+    slow.iter_mut().for_each(|client| {
+        client.head(&["GET /large.bin HTTP/1.1", "Host: a"]);
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for byte in b"GET /small" {
+        slow.iter_mut().for_each(|client| {
+            client.send([*byte]);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(30));
+    }
+    let mut other = server.connect();
+    other.socket().set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    assert_eq!(other.get("/small.txt").expect(200).text(), "small");
+    drop(slow);
+    server.stop();
+}
