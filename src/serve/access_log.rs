@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use crate::http::request::{Known, Method, Request, Version};
 use crate::http::status::Status;
@@ -16,6 +17,9 @@ use super::worker::Worker;
 /// Lines that wait for a slow log; beyond, lines are dropped and counted rather than held against the clients.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
+/// How often `written` looks.
+const WRITTEN_POLL: Duration = Duration::from_millis(2);
+
 pub(super) struct AccessLog {
     shared: Rc<Shared>,
 }
@@ -24,6 +28,8 @@ struct Shared {
     file: File,
     lines: RefCell<Vec<u8>>,
     writer: RefCell<Option<Waker>>,
+    /// A batch is on its way.
+    writing: Cell<bool>,
     dropped: Cell<u64>,
 }
 
@@ -34,10 +40,18 @@ impl AccessLog {
             file: File::from(fd),
             lines: RefCell::default(),
             writer: RefCell::default(),
+            writing: Cell::new(false),
             dropped: Cell::new(0),
         });
         crate::rt::spawn_detached(write_lines(Rc::clone(&shared)));
         AccessLog { shared }
+    }
+
+    /// Waits until everything is written. For the end of a core; the caller sets the bound.
+    pub(super) async fn written(&self) {
+        while self.shared.writing.get() || !self.shared.lines.borrow().is_empty() {
+            crate::rt::time::sleep(WRITTEN_POLL).await;
+        }
     }
 
     pub(super) fn push(&self, record: &Record<'_>) {
@@ -60,10 +74,12 @@ async fn write_lines(shared: Rc<Shared>) {
             if !shared.lines.borrow().is_empty() {
                 return Poll::Ready(());
             }
+            shared.writing.set(false);
             *shared.writer.borrow_mut() = Some(context.waker().clone());
             Poll::Pending
         })
         .await;
+        shared.writing.set(true);
         std::mem::swap(&mut batch, &mut *shared.lines.borrow_mut());
         let mut written = 0;
         while written < batch.len() {

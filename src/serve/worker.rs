@@ -27,6 +27,8 @@ use super::stop::{Stage, StopSignal};
 
 /// Send buffers kept for the next reply; more than one turn sends at once is never kept.
 const SPARE_BUFFERS_MAX: usize = 64;
+/// At the end, how long the last lines of the access log are waited for.
+const LOG_WRITTEN_MAX: Duration = Duration::from_secs(1);
 /// At a stop, how long the backlog is given to show what it holds.
 const BACKLOG_MS_MAX: u64 = 20;
 /// A send buffer that grew beyond this is not kept.
@@ -163,7 +165,6 @@ impl Worker {
 
 /// The life of a core: serve until the word comes, then let what is in flight finish, until the deadline.
 pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
-    let stop = worker.stop.clone();
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|fd| rt::spawn(accept_until_drain(Rc::clone(&worker), TcpListener::from_fd(fd))))
@@ -172,17 +173,25 @@ pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
     for accept in accepting {
         let _ = accept.await;
     }
+    drain(&worker).await;
+    if let Some(log) = &worker.log {
+        let _ = rt::time::timeout(LOG_WRITTEN_MAX, log.written()).await;
+    }
+}
+
+async fn drain(worker: &Rc<Worker>) {
+    let stop = &worker.stop;
     worker.draining.set(true);
     worker.registry.wake_all();
     let deadline = rt::time::sleep(Duration::from_millis(worker.options.drain_ms_max));
     let late = rt::select2(deadline, stop.reached(Stage::Cutting));
-    if let rt::Either::First(()) = rt::select2(all_left(&worker), late).await {
+    if let rt::Either::First(()) = rt::select2(all_left(worker), late).await {
         return;
     }
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
-    let _ = rt::time::timeout(patience, scripts_ended(&worker)).await;
+    let _ = rt::time::timeout(patience, scripts_ended(worker)).await;
 }
 
 async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener) {
