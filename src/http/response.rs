@@ -76,7 +76,9 @@ pub fn write_number(out: &mut Vec<u8>, name: &str, value: u64) -> bool {
 
 /// Date; see [`super::date::format`], once a second and not once a response.
 pub fn write_date(out: &mut Vec<u8>, date: &[u8; 29]) {
-    write_field(out, "Date", date);
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(date);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Content-Length or Transfer-Encoding, or neither.

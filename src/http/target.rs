@@ -95,6 +95,10 @@ fn is_ip_literal(text: &[u8]) -> bool {
 
 /// reg-name, which IPv4 addresses are too (RFC 3986 section 3.2.2), but never empty.
 fn is_reg_name(text: &[u8]) -> bool {
+    // Nearly every host: a name or an IPv4 address, without escapes.
+    if !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')) {
+        return true;
+    }
     let mut rest = text;
     loop {
         rest = match rest {

@@ -68,7 +68,7 @@ pub use sys::sched::set_slice;
 pub use task::{JoinError, JoinHandle};
 
 use driver::Driver;
-use op::{Key, SharedSlots};
+use op::{Key, SharedSlots, Silence};
 use sys::lent::Lent;
 use sys::ring::Wait;
 use sys::sqe::{Cqe, Fd, Sqe};
@@ -107,7 +107,7 @@ pub(crate) struct Core {
     /// Between turns: wakers of timers that are over.
     due: RefCell<Vec<Waker>>,
     /// Operations queued in this turn whose completion nobody is in a hurry for ([`op::Op::start_at_leisure`]).
-    pub(crate) at_leisure: RefCell<Vec<Key>>,
+    pub(crate) at_leisure: RefCell<Vec<(Key, Silence)>>,
     /// Inside `block_on`.
     running: Cell<bool>,
 }
@@ -187,7 +187,7 @@ impl Core {
             self.complete(cqe);
         }
         self.reaped.replace(reaped);
-        self.look_again();
+        self.hear_silence();
         self.pause_accepts();
         self.read_mail();
         let now = self.now_ns.get() / 1_000_000;
@@ -198,14 +198,25 @@ impl Core {
         self.due.replace(due);
     }
 
-    /// Wakes those whose operation "at leisure" was not completed by the turn that submitted it.
-    fn look_again(&self) {
-        let mut keys = self.at_leisure.take();
-        for key in keys.drain(..) {
-            let waker = self.slots.borrow_mut().waker_if_pending(key);
-            waker.into_iter().for_each(Waker::wake);
+    /// After the completions of a turn: what their absence means for the operations "at leisure" that it submitted.
+    fn hear_silence(&self) {
+        if self.at_leisure.borrow().is_empty() || !self.driver.borrow_mut().is_settled() {
+            return;
         }
-        self.at_leisure.replace(keys);
+        let mut submitted = self.at_leisure.take();
+        for (key, silence) in submitted.drain(..) {
+            match silence {
+                Silence::Means(result) if self.slots.borrow().is_pending(key) => {
+                    self.complete(Cqe { user_data: key.user_data(), result: result as i32, flags: 0 });
+                }
+                Silence::Means(_) => {}
+                Silence::MeansNothing => {
+                    let waker = self.slots.borrow_mut().waker_if_pending(key);
+                    waker.into_iter().for_each(Waker::wake);
+                }
+            }
+        }
+        self.at_leisure.replace(submitted);
     }
 
     /// Ends the multishot accepts where the table is nearly full: here, because nobody may be there to take their results.
@@ -228,15 +239,15 @@ impl Core {
             Duration::from_nanos((tick * 1_000_000).saturating_sub(now_ns))
         });
         // Sends to a socket with room complete while they are submitted. To come back for those alone would cost a syscall
-        // that finds nothing else to do, so the turn waits for them *and* one event more; for a moment only, because one
-        // of them may find its socket full and complete later.
-        match self.at_leisure.borrow().len() as u32 {
-            0 => Wait::For { completions: 1, timeout, linger: None },
-            sends => {
-                let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));
-                Wait::For { completions: 1 + sends, timeout, linger: None }
-            }
+        // that finds nothing else to do, so the turn waits for those that post a completion *and* one event more; for a
+        // moment only, because one of them may find its socket full, and because somebody may have the time to look.
+        let at_leisure = self.at_leisure.borrow();
+        if at_leisure.is_empty() {
+            return Wait::For { completions: 1, timeout, linger: None };
         }
+        let expected = at_leisure.iter().filter(|(_, silence)| *silence == Silence::MeansNothing).count() as u32;
+        let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));
+        Wait::For { completions: 1 + expected, timeout, linger: None }
     }
 
     fn complete(&self, cqe: Cqe) {
@@ -322,6 +333,7 @@ impl Core {
             driver.reap(&mut reaped);
             drop(driver);
             reaped.into_iter().for_each(|cqe| self.complete(cqe));
+            self.hear_silence();
             if entered.is_err() {
                 return false;
             }

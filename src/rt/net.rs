@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::direct::Room;
-use super::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
+use super::op::{Multi, Next, Op, Outcome, Silence, Unclaimed, filled};
 use super::stats::add;
 use super::sys::buf_ring::{RecvBuf, Ticket};
 use super::sys::io_buf::{IoBuf, IoBufMut};
@@ -337,25 +337,20 @@ impl TcpStream {
         counted(Op::start(buffer, Unclaimed::Forget, entry))
     }
 
-    /// As [`write_from`](Self::write_from), for a caller with nothing else to do than to wait for the peer: a receive is
-    /// armed first, so that the peer's next bytes are noticed, and the result may be noticed a millisecond late. Saves a
-    /// turn of the loop, most of the time.
+    /// Sends what there is room for at once, for a caller with nothing else to do than to wait for the peer: a receive is
+    /// armed first, so that the peer's next bytes are noticed, and that all was sent is noticed with the next event, a
+    /// millisecond late at most. Costs no completion and no turn of its own, most of the time.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
-    ///
-    /// # Panics
-    /// If `start` is beyond the end.
+    /// `WouldBlock` when there was no room at all; else as [`write`](Self::write).
     pub fn write_and_listen<B: IoBuf>(
         &self,
         buffer: B,
-        start: usize,
     ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
         self.arm_recv();
-        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
-        let fd = self.fd;
-        let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
-        counted(Op::start_at_leisure(buffer, Unclaimed::Forget, entry))
+        let (fd, len) = (self.fd, buffer.bytes_len());
+        let entry = |buffer: &mut B| Sqe::send_now(fd, buffer.bytes_ptr(), len);
+        counted(Op::start_at_leisure(buffer, Unclaimed::Forget, Silence::Means(len as u32), entry))
     }
 
     /// Sends all of the bytes.
@@ -391,7 +386,7 @@ impl TcpStream {
         drop(self.recv.take());
         let fd = self.fd;
         let entry = |buffer: &mut B| Sqe::send_last(fd, buffer.bytes_ptr(), buffer.bytes_len());
-        let sent = Op::start_at_leisure(buffer, Unclaimed::Forget, entry);
+        let sent = Op::start_at_leisure(buffer, Unclaimed::Forget, Silence::MeansNothing, entry);
         // The close is queued behind the send, which keeps the socket until it is done.
         drop(self);
         counted(sent)

@@ -258,6 +258,11 @@ impl Slots {
         true
     }
 
+    /// Whether the operation has no result yet.
+    pub(crate) fn is_pending(&self, key: Key) -> bool {
+        matches!(self.state_of(key), Some(State::Pending | State::Orphan))
+    }
+
     /// The waker of an operation that the kernel still has.
     pub(crate) fn waker_if_pending(&mut self, key: Key) -> Option<Waker> {
         matches!(self.state_of(key), Some(State::Pending)).then(|| self.slot(key).waker.clone()).flatten()
@@ -460,11 +465,25 @@ impl<T> Op<T> {
     /// As `start`, for an operation that most likely completes while it is submitted and that nothing waits for: its
     /// completion is noticed with the next event, or a millisecond later. If it has not completed by then, its task is
     /// woken all the same, once, so that it can arrange for a longer wait.
-    pub(crate) fn start_at_leisure(lent: T, unclaimed: Unclaimed, entry: impl FnOnce(&mut T) -> Sqe) -> Op<T> {
+    pub(crate) fn start_at_leisure(
+        lent: T,
+        unclaimed: Unclaimed,
+        silence: Silence,
+        entry: impl FnOnce(&mut T) -> Sqe,
+    ) -> Op<T> {
         let op = Op::start(lent, unclaimed, entry);
-        with_core(|core| core.at_leisure.borrow_mut().push(op.key));
+        with_core(|core| core.at_leisure.borrow_mut().push((op.key, silence)));
         op
     }
+}
+
+/// What it means when the turn that submitted an operation brought no completion of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It is not done yet.
+    MeansNothing,
+    /// It is done, with this result: it cannot wait, and posts a completion only when something went wrong.
+    Means(u32),
 }
 
 impl<T: 'static> Future for Op<T> {

@@ -4,11 +4,10 @@
 #![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `conn::run`")]
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -41,54 +40,38 @@ pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
     Ok(())
 }
 
-/// As `flush`, before waiting for the next request: the usual way of a reply. It touches no timer: the send completes in
-/// the turn that submits it, or is looked at once more after that turn, and then goes the slow way.
+/// As `flush`, before waiting for the next request: the usual way of a reply. It touches no timer: the send is over with
+/// the turn that submits it, or its rest goes the slow way.
 pub(super) fn flush_and_listen(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<(), Cut>> {
     async move {
         if link.out.is_empty() {
             return Ok(());
         }
         link.conn.sending(worker.now_ms());
-        let mut sending = link.transport.stream().write_and_listen(std::mem::take(&mut link.out), 0);
-        let mut looked = false;
-        let sent = poll_fn(|context| match Pin::new(&mut sending).poll(context) {
-            Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            Poll::Pending if std::mem::replace(&mut looked, true) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await;
+        let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out)).await;
         match sent {
-            Some((Ok(count), buffer)) if count == buffer.len() => {
+            (Ok(count), buffer) if count == buffer.len() => {
                 link.conn.sent(worker.now_ms(), count as u64);
                 worker.recycle(buffer);
                 Ok(())
             }
-            sent => Box::pin(send_slowly(link, worker, sent, sending)).await,
+            (sent, buffer) => Box::pin(send_slowly(link, worker, sent, buffer)).await,
         }
     }
 }
 
 /// The rest of a reply that its client does not take at once.
-async fn send_slowly(
-    link: &mut Link,
-    worker: &Worker,
-    sent: Option<(io::Result<usize>, Vec<u8>)>,
-    sending: impl Future<Output = (io::Result<usize>, Vec<u8>)>,
-) -> Result<(), Cut> {
+async fn send_slowly(link: &mut Link, worker: &Worker, sent: io::Result<usize>, buffer: Vec<u8>) -> Result<(), Cut> {
     let Link { transport, conn, timer, input, .. } = link;
-    let stream = transport.stream();
-    let (count, buffer) = match sent {
-        Some(sent) => sent,
-        None => {
-            let until = conn.reply_until(&worker.limits);
-            by_unloading(stream, Some(&mut *input), timer, until, sending).await.map_err(|_late| Cut)?
-        }
+    let start = match sent {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => progress(conn, worker, sent)?,
     };
-    let start = progress(conn, worker, count)?;
     if planted(Bug::ShortSendIgnored) {
         return Ok(());
     }
-    let buffer = send_all(stream, &RefCell::new(conn), timer, worker, Some(input), buffer, start).await?;
+    unload(transport.stream(), input);
+    let buffer = send_all(transport.stream(), &RefCell::new(conn), timer, worker, Some(input), buffer, start).await?;
     worker.recycle(buffer);
     Ok(())
 }

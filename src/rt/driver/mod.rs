@@ -95,6 +95,15 @@ impl Driver {
         }
     }
 
+    /// Whether everything that was pushed has been submitted, and every completion that was posted can be seen.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        match self {
+            Driver::Uring(uring) => uring.is_settled(),
+            #[cfg(test)]
+            Driver::Sim(sim) => sim.queued() == 0,
+        }
+    }
+
     /// What the engine can do, for people: (what, answer).
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         match self {

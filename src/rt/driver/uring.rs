@@ -55,6 +55,10 @@ impl Uring {
         self.ring.pool()
     }
 
+    pub(crate) fn is_settled(&mut self) -> bool {
+        self.line.is_empty() && self.ring.is_settled()
+    }
+
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         self.ring.describe()
     }

@@ -151,6 +151,12 @@ impl Ring {
         .into()
     }
 
+    /// Whether the kernel has taken every entry, and keeps no completion back for want of room in the queue.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.is_empty() && !queue.cq_overflow()
+    }
+
     /// Calls `f` for each completion that is there now: one look at the tail for all of them.
     pub(crate) fn reap_all(&mut self, mut f: impl FnMut(Cqe)) {
         for cqe in self.ring.completion() {

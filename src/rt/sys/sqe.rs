@@ -133,6 +133,13 @@ impl Sqe {
         Sqe { addr: addr as u64, len: clamp(len), ..Sqe::on(op::SEND, socket) }
     }
 
+    /// send(2) of what there is room for, now: it completes while it is submitted, and posts a completion only if it was
+    /// cut short or failed (-EAGAIN with no room at all). MSG_WAITALL makes "short" a failure, MSG_DONTWAIT makes it final.
+    pub(crate) fn send_now(socket: Fd, addr: *const u8, len: usize) -> Sqe {
+        let op_flags = (libc::MSG_DONTWAIT | libc::MSG_WAITALL) as u32;
+        Sqe { addr: addr as u64, len: clamp(len), op_flags, ..Sqe::on(op::SEND, socket) }.quiet()
+    }
+
     /// The last send(2) of a socket whose close is queued behind it. MSG_MORE: the data leaves with the FIN, in one segment.
     /// MSG_WAITALL: what does not fit now is sent by the kernel when it does, since nobody can send the rest.
     pub(crate) fn send_last(socket: Fd, addr: *const u8, len: usize) -> Sqe {

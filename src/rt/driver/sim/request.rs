@@ -6,7 +6,7 @@ use super::net::{File, Happening, Side, State};
 use crate::rt::sys::buf_ring::BufRing;
 use crate::rt::sys::lent::Lent;
 use crate::rt::sys::sqe::{
-    ACCEPT_MULTISHOT, BUFFER_SELECT, CQE_BUFFER, CQE_MORE, Cqe, POLL_ADD_MULTI, RECV_MULTISHOT, op,
+    ACCEPT_MULTISHOT, BUFFER_SELECT, CQE_BUFFER, CQE_MORE, CQE_SKIP_SUCCESS, Cqe, POLL_ADD_MULTI, RECV_MULTISHOT, op,
 };
 
 /// What operations use up: the buffers and the descriptor table.
@@ -51,6 +51,8 @@ enum Attempt {
     EndIn(u16),
     /// A result of a multishot that goes on, unless the kernel has a reason not to; with the buffer it is in.
     Some(i32, Option<u16>),
+    /// The last completion, posted without delay; and whether everything was done.
+    AtOnce(i32, bool),
 }
 
 impl Request {
@@ -95,6 +97,14 @@ impl Request {
                 Attempt::Park => return Step::Parked,
                 Attempt::Last(result) => {
                     self.complete(state, result, 0);
+                    return Step::Done;
+                }
+                Attempt::AtOnce(result, whole) => {
+                    // Seen by the enter that submitted it, or, with CQE_SKIP_SUCCESS, not at all.
+                    if !whole || self.lent.sqe().flags & CQE_SKIP_SUCCESS == 0 {
+                        let cqe = Cqe { user_data: self.user_data(), result, flags: 0 };
+                        state.schedule(0, Happening::Post(cqe));
+                    }
                     return Step::Done;
                 }
                 Attempt::EndIn(bid) => {
@@ -201,16 +211,27 @@ impl Request {
     }
 
     fn send(&mut self, state: &mut State, conn: usize) -> Attempt {
+        let sqe = self.lent.sqe();
         let end = state.conns[conn].end_mut(Side::Server);
         if end.dead {
-            return Attempt::Last(-end.error.take().unwrap_or(libc::EPIPE));
+            let error = -end.error.take().unwrap_or(libc::EPIPE);
+            let waits = sqe.op_flags & libc::MSG_DONTWAIT as u32 == 0;
+            return if waits { Attempt::Last(error) } else { Attempt::AtOnce(error, false) };
         }
-        let sqe = self.lent.sqe();
         let parts = if sqe.opcode == op::SENDMSG { self.lent.message() } else { vec![self.lent.bytes()] };
         // With MSG_WAITALL the kernel itself sends what did not fit, when it does.
         let waits_for_all = sqe.op_flags & libc::MSG_WAITALL as u32 != 0;
         let len: usize = parts.iter().map(|part| part.len()).sum::<usize>() - self.sent;
         let room = state.conns[conn].room_from(Side::Server).min(len);
+        if sqe.op_flags & libc::MSG_DONTWAIT as u32 != 0 {
+            let short = state.rng.chance(state.faults.short_sends_permille);
+            let count = if short { state.rng.below(room as u64 + 1) as usize } else { room };
+            let bytes = parts.into_iter().flatten().copied().take(count).collect();
+            if count > 0 {
+                state.send(conn, Side::Server, bytes);
+            }
+            return Attempt::AtOnce(if count == 0 && len > 0 { -libc::EAGAIN } else { count as i32 }, count == len);
+        }
         if room == 0 {
             return if len == 0 { Attempt::Last(self.sent as i32) } else { Attempt::Park };
         }
