@@ -179,7 +179,7 @@ fn name_of(given: &Given, name: &[u8]) -> Result<String, Problem> {
 
 /// Meta-variables of RFC 3875 section 4.1 that tell about the request. (AUTH_TYPE, REMOTE_USER and REMOTE_IDENT may be set: a
 /// proxy that has checked them is the usual reason. `HTTP_*` may not: HTTP_PROXY is the httpoxy hole.)
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 18] = [
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
     "GATEWAY_INTERFACE",
@@ -197,6 +197,8 @@ const RESERVED: [&str; 17] = [
     "SERVER_PORT",
     "SERVER_PROTOCOL",
     "SERVER_SOFTWARE",
+    // Not of RFC 3875: how the processes that a request has started are found (docs/configuration.md).
+    "UNIQUE_ID",
 ];
 
 fn set(site: &mut SiteConfig, prefix: Option<String>, var: EnvVar, given: &Given) -> Result<(), Problem> {

@@ -64,7 +64,7 @@ pub use stats::Stats;
 pub use sys::buf_ring::RecvBuf;
 pub use sys::cpu;
 pub use sys::io_buf::{IoBuf, IoBufMut};
-pub use sys::sched::set_slice;
+pub use sys::sched::{add_nice, set_affinity, set_slice};
 pub use task::{JoinError, JoinHandle};
 
 use driver::Driver;

@@ -68,6 +68,7 @@ struct Shared {
     stop: StopSignal,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
+    cores: usize,
     nofile: u64,
 }
 

@@ -156,6 +156,7 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         admission: Admission::new(1, 1),
         stop: StopSignal::new(),
         cpus: vec![0],
+        cores: 1,
         nofile: 1024,
     };
     start::build_worker(&shared, Spawner::idle()).unwrap()

@@ -48,7 +48,14 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
     let cpus = plan.allowed.clone();
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
-    let shared = Arc::new(Shared { options: Arc::new(options), admission, stop: StopSignal::new(), cpus, nofile });
+    let shared = Arc::new(Shared {
+        options: Arc::new(options),
+        admission,
+        stop: StopSignal::new(),
+        cpus,
+        cores: plan.cores,
+        nofile,
+    });
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
     let (ready, reports) = mpsc::channel::<Ready>();
     let mut server = Server { listening, plan, stop: shared.stop.clone(), cores: Vec::new() };
@@ -104,8 +111,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
-    let cores = shared.cpus.len().max(1);
-    let files_max = (shared.nofile as usize / 8 / cores).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
+    let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
     let mut sites = Vec::new();
     let mut files = Vec::new();
     let mut mounts = Vec::new();

@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
     pub(super) spawner: Spawner,
+    /// The CPUs that everything but the cores' own threads may use.
+    pub(super) cpus: Vec<usize>,
     pub(super) log: Option<AccessLog>,
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
@@ -82,6 +84,7 @@ impl Worker {
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
             spawner,
+            cpus: shared.cpus.clone(),
             log,
             metrics: Metrics::default(),
             registry: Registry::default(),

@@ -11,7 +11,7 @@ use io_uring::{IoUring, cqueue, squeue, types};
 
 use super::buf_ring::BufRing;
 use super::lent::Lent;
-use super::sqe::{BUF_GROUP, Cqe, Sqe};
+use super::sqe::{BUF_GROUP, Cqe, Sqe, op};
 
 /// `io_uring_enter` flags.
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -62,6 +62,7 @@ impl Ring {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder(sizes).build(sizes.sq_entries)?,
             other => other?,
         };
+        require_operations(&ring)?;
         ring.submitter().register_files_sparse(sizes.direct_slots)?;
         let (address, entries) = pool.registration();
         // SAFETY: the entries live in `pool`, which this ring keeps until after it is closed.
@@ -168,6 +169,16 @@ impl Ring {
 impl AsRawFd for Ring {
     fn as_raw_fd(&self) -> RawFd {
         self.ring.as_raw_fd()
+    }
+}
+
+/// The newest operation that there is no way around: FIXED_FD_INSTALL, 6.8. A kernel that has it has the others.
+fn require_operations(ring: &IoUring<squeue::Entry, cqueue::Entry>) -> io::Result<()> {
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe)?;
+    match probe.is_supported(op::FIXED_FD_INSTALL) {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EINVAL)),
     }
 }
 

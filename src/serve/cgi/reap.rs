@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::rt::process::{Child, Exited, PipeReader, Signal, orphans};
@@ -52,7 +53,7 @@ impl Ward {
         let patience = Duration::from_millis(self.worker.options.cgi.term_to_kill_ms);
         let held = Duration::from_millis(self.worker.options.cgi.held_stdout_ms_max);
         if leave == Leave::Kill {
-            end_escaped(std::mem::take(&mut self.tag), patience);
+            end_escaped(std::mem::take(&mut self.tag), self.worker.cpus.clone(), patience);
         }
         rt::spawn_detached(async move {
             // Boxed and fused: its end must not be polled for again.
@@ -107,20 +108,32 @@ async fn end_group(exited: &Exited, patience: Duration) {
 
 /// Ends what has left the script's process group (setsid), on a thread of its own: it reads the environment of every
 /// process, which is nothing for a core to do.
-fn end_escaped(tag: String, patience: Duration) {
+fn end_escaped(tag: String, cpus: Vec<usize>, patience: Duration) {
+    if ENDING.fetch_add(1, Ordering::Relaxed) >= ENDING_MAX {
+        ENDING.fetch_sub(1, Ordering::Relaxed);
+        tracing::warn!("too many scripts are being ended at once: what one of them has left behind may live on");
+        return;
+    }
     let end = move || {
+        // Not where the core is, and after everything else. A refusal changes only who waits for whom.
+        let _ = rt::set_affinity(&cpus).and(rt::add_nice(process::NICE_INCREMENT));
         let signal = |signal| orphans::kill_by_environment(TAG.as_bytes(), tag.as_bytes(), signal).unwrap_or(0);
         if signal(Signal::TERM) > 0 {
             std::thread::sleep(patience);
             signal(Signal::KILL);
         }
+        ENDING.fetch_sub(1, Ordering::Relaxed);
     };
     let thread = std::thread::Builder::new().name("end-escaped".to_owned()).stack_size(ENDER_STACK_BYTES);
     if let Err(error) = thread.spawn(end) {
+        ENDING.fetch_sub(1, Ordering::Relaxed);
         tracing::warn!(%error, "what a script has left behind may live on");
     }
 }
 
+/// Threads of `end_escaped`, in all.
+static ENDING: AtomicUsize = AtomicUsize::new(0);
+const ENDING_MAX: usize = 32;
 const ENDER_STACK_BYTES: usize = 128 << 10;
 
 impl Drop for Ward {
