@@ -238,6 +238,14 @@ pub fn capabilities() -> Vec<(String, String)> {
     std::thread::spawn(probe).join().unwrap_or_default()
 }
 
+/// Raises the soft RLIMIT_MEMLOCK to the hard one: rings are charged against it.
+pub fn raise_memlock_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Memlock).maximum;
+    // Allowed to anyone; refused only by a filter, and then the soft limit stands.
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+}
+
 /// The memlock plan: each rung of sizes, and what it needs on each core.
 pub fn memlock_plan(cores: usize) -> Vec<(String, String)> {
     let limit = match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {

@@ -57,7 +57,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-pub use builder::{Builder, Unavailable, capabilities, memlock_plan};
+pub use builder::{Builder, Unavailable, capabilities, memlock_plan, raise_memlock_limit};
 pub use mailbox::Remote;
 pub use select::{Either, join2, select2};
 pub use stats::Stats;

@@ -30,11 +30,11 @@ mod stop;
 mod transfer;
 mod worker;
 
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
@@ -45,15 +45,14 @@ use stop::{Stage, StopSignal};
 
 pub use metrics::CoreStats;
 
-/// How often `wait_stopped` looks.
-const STOPPED_POLL: Duration = Duration::from_millis(20);
-
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
     listening: Vec<Listen>,
     plan: CpuPlan,
     stop: StopSignal,
     cores: Vec<Core>,
+    /// Disconnected when the last core has stopped.
+    running: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 struct Core {
@@ -180,9 +179,9 @@ impl Server {
 
     /// Waits until every core has stopped, without taking the server apart.
     pub fn wait_stopped(&self) {
-        while !self.cores.iter().all(|core| core.thread.as_ref().is_none_or(JoinHandle::is_finished)) {
-            std::thread::sleep(STOPPED_POLL);
-        }
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: it ends when the last core drops its sender.
+        let Err(mpsc::RecvError) = running.recv();
     }
 
     /// What each core has counted.
@@ -190,7 +189,7 @@ impl Server {
         self.cores
             .iter()
             .filter_map(|core| {
-                let (sender, receiver) = std::sync::mpsc::channel();
+                let (sender, receiver) = mpsc::channel();
                 // The receiver waits, unless the core is gone; then nobody does.
                 core.remote.run(move || {
                     let _ = sender.send(start::core_stats());

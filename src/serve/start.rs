@@ -1,12 +1,13 @@
 //! From options to running cores.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::rt::cpu::{self, CpuFacts, CpuId};
@@ -45,6 +46,7 @@ type Ready = Result<rt::Remote, StartError>;
 
 pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let nofile = net::raise_descriptor_limit();
+    rt::raise_memlock_limit();
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
     let cpus = plan.allowed.clone();
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
@@ -58,14 +60,19 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     });
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
     let (ready, reports) = mpsc::channel::<Ready>();
-    let mut server = Server { listening, plan, stop: shared.stop.clone(), cores: Vec::new() };
+    let (runs, running) = mpsc::channel::<Infallible>();
+    let (stop, running) = (shared.stop.clone(), Mutex::new(running));
+    let mut server = Server { listening, plan, stop, cores: Vec::new(), running };
     for index in 0..server.plan.cores {
-        let (shared, ready) = (Arc::clone(&shared), ready.clone());
+        let (shared, ready, runs) = (Arc::clone(&shared), ready.clone(), runs.clone());
         let pinned = server.plan.chosen.get(index).copied().flatten();
         let listeners = sockets.remove(0);
         let thread = std::thread::Builder::new()
             .name(format!("core-{index}"))
-            .spawn(move || core(index, pinned, &shared, listeners, &ready))
+            .spawn(move || {
+                core(index, pinned, &shared, listeners, &ready);
+                drop(runs);
+            })
             .map_err(StartError::Thread)?;
         // One at a time: an engine that is missing is missing once, and said once.
         match reports.recv() {
