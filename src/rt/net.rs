@@ -262,7 +262,8 @@ impl TcpStream {
     }
 
     /// The first receive is for one result: a connection that is closed after its first request then has nothing armed
-    /// that must be cancelled (7 % of its CPU time; scripts/measure.py, close-64).
+    /// that must be cancelled. With the last send (`write_last`) it took close-64 of scripts/measure.py from 1.22 of the
+    /// floor to 1.13.
     fn recv_entry(&self) -> Sqe {
         if !self.greeted.replace(true) {
             return Sqe::recv_once(self.fd);

@@ -25,8 +25,8 @@ use super::worker::Worker;
 
 /// Replies that gather before they are sent, when requests are pipelined.
 const OUT_BYTES_MAX: usize = 64 << 10;
-/// A body up to this long is copied behind its head: cheaper than a message of two parts (measured: a copy of 16 KiB
-/// costs 0.4 us, the second part 0.9; `scripts/measure.py`).
+/// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
+/// message of two parts, which has to be allocated.
 const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.

@@ -194,12 +194,7 @@ async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
             }
             BodyEvent::NeedBytes { consumed, until } => {
                 link.input.consume(consumed);
-                match link.recv(until).await {
-                    Ok(Ok(Some(bytes))) => link.input.push(bytes),
-                    Ok(Ok(None)) => link.conn.end_of_input(),
-                    Ok(Err(_reset)) => return Err(Cut),
-                    Err(_late) => {}
-                }
+                link.more(until).await?;
             }
             BodyEvent::Refuse(_) | BodyEvent::Cut => {
                 link.conn.close_after();

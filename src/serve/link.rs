@@ -12,6 +12,7 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
+use super::transfer::Cut;
 
 /// What the bytes travel through. TLS will be another variant.
 pub(super) enum Transport {
@@ -66,6 +67,19 @@ impl Link {
     pub(super) fn recv(&mut self, until: Millis) -> impl Future<Output = Result<io::Result<Option<RecvBuf>>, Late>> {
         let stream = self.transport.stream();
         by(&mut self.timer, until, poll_fn(|context| stream.poll_recv(context)))
+    }
+}
+
+impl Link {
+    /// Waits for more of a body, no later than `until`. What being late means is for `http` to say, at the next look.
+    pub(super) async fn more(&mut self, until: Millis) -> Result<(), Cut> {
+        match self.recv(until).await {
+            Ok(Ok(Some(bytes))) => self.input.push(bytes),
+            Ok(Ok(None)) => self.conn.end_of_input(),
+            Ok(Err(_reset)) => return Err(Cut),
+            Err(Late) => {}
+        }
+        Ok(())
     }
 }
 

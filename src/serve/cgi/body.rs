@@ -81,12 +81,7 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
             }
             BodyEvent::NeedBytes { consumed, until } => {
                 link.input.consume(consumed);
-                match link.recv(until).await {
-                    Ok(Ok(Some(bytes))) => link.input.push(bytes),
-                    Ok(Ok(None)) => link.conn.end_of_input(),
-                    Ok(Err(_reset)) => return Err(Cut),
-                    Err(_late) => {}
-                }
+                link.more(until).await?;
             }
             BodyEvent::Refuse(refusal) => return Ok(Err(refusal.status)),
             BodyEvent::Cut => return Err(Cut),
