@@ -17,7 +17,7 @@ use crate::site::route::{Route, route};
 use crate::site::static_file::static_file;
 use crate::site::{self};
 
-use super::access_log;
+use super::access_log::{self, AccessLog};
 use super::cgi;
 use super::file_cache::{Content, Entry};
 use super::link::Link;
@@ -74,7 +74,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 return Step::Close { linger: true };
             }
             Event::Request { request, head_len } => {
-                let answer = Answer { worker, request: &request, peer: link.peer.as_deref() };
+                let log = worker.log.as_ref();
+                let answer = Answer { worker, request: &request, peer: link.peer.as_deref(), log };
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -111,7 +112,8 @@ pub(super) enum Redirect {
 
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
-    let answer = Answer { worker, request, peer: link.peer.as_deref() };
+    // The client asked for something else: that request's line is written when its reply is over.
+    let answer = Answer { worker, request, peer: link.peer.as_deref(), log: None };
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
@@ -152,6 +154,8 @@ struct Answer<'a> {
     worker: &'a Worker,
     request: &'a Request<'a>,
     peer: Option<&'a str>,
+    /// Where its line goes, if it gets one.
+    log: Option<&'a AccessLog>,
 }
 
 enum Decision<'a> {
@@ -271,7 +275,7 @@ impl<'a> Answer<'a> {
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {
-        if let Some(log) = &self.worker.log {
+        if let Some(log) = self.log {
             access_log::answered(log, self.worker, self.request, self.peer, reply.status(), body_bytes);
         }
     }

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use crate::rt;
 
-/// Of the table in use, how much may be idle connections before the longest-idle are closed for new ones.
+/// Idle connections that are told to go for one newcomer, at most.
 const EVICTED_AT_ONCE_MAX: usize = 32;
 
 /// Every connection has a seat for as long as it lives.

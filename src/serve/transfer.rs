@@ -272,12 +272,20 @@ fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Resul
     }
 }
 
+/// The largest reply that is left to the kernel as a whole: its progress cannot be seen, so it has to be so small that a
+/// client which is only slow has taken it long before the deadline.
+const LAST_BYTES_MAX: usize = 8 << 10;
+
 /// Sends what has gathered and closes: the last data and the FIN leave in one segment.
-pub(super) async fn send_last(link: Link, worker: &Worker) {
+pub(super) async fn send_last(mut link: Link, worker: &Worker) {
+    if link.out.len() > LAST_BYTES_MAX {
+        // Whoever is gone or too slow is cut by the drop, as everybody is closed by it.
+        let _ = flush(&mut link, worker).await;
+        return;
+    }
     let Link { transport: Transport::Plain(stream), mut conn, out, mut timer, .. } = link;
     conn.sending(worker.now_ms());
     let until = conn.reply_until(&worker.limits);
-    // One deadline for all of it: a reply that can be sent like this is small (what is large goes in pieces before).
     if let Ok((_sent, buffer)) = by(&mut timer, until, stream.write_last(out)).await {
         worker.recycle(buffer);
     }
@@ -302,7 +310,7 @@ pub(super) async fn linger(link: &mut Link, worker: &Worker) {
     let until = time::Instant::now().as_millis() + LINGER_MS_MAX;
     let mut bytes = link.input.unread().len();
     link.input = Input::Empty;
-    while bytes < LINGER_BYTES_MAX && !worker.draining.get() {
+    while bytes < LINGER_BYTES_MAX {
         match link.recv(until).await {
             Ok(Ok(Some(received))) => bytes += received.len(),
             _ => return,

@@ -2,7 +2,7 @@
 //!
 //! [`locate`] finds the script (facts), `site` says what it is told and what its output means, [`run`] moves the bytes:
 //! admission, the body to stdin, stdout to the client and stderr to the log, all at once, under the deadlines of
-//! DESIGN section 5; [`reap`] sees the child off.
+//! `CgiOptions`; [`reap`] sees the child off.
 
 mod admission;
 mod body;
