@@ -118,3 +118,41 @@ fn a_half_closed_client_of_a_script_is_not_gone() {
     client.expect_close();
     server.stop();
 }
+
+/// A request that a script redirects to another path of the server got two lines: its own and that path's.
+#[test]
+fn the_access_log_has_one_line_for_each_request() {
+    let site = Site::new()
+        .file("index.html", "home")
+        .sh("cgi-bin/hello.sh", "printf 'Content-Type: text/plain\\n\\nhello'")
+        .sh("cgi-bin/moved.sh", "printf 'Location: /index.html\\n\\n'");
+    let log = site.at("access.log");
+    let path = log.to_str().expect("a temporary path is UTF-8").to_owned();
+    let server = Server::start(&site, ["--access-log", &path]);
+    let mut client = server.connect();
+    client.get("/").expect(200);
+    client.get("/none").expect(404);
+    client.get("/cgi-bin/hello.sh").expect(200);
+    assert_eq!(client.get("/cgi-bin/moved.sh").expect(200).text(), "home");
+    server.connect().send("nonsense\r\n\r\n").read().expect(400);
+    drop(client);
+    // The last lines are written before the server ends.
+    server.stop();
+    let written = std::fs::read_to_string(log).expect("the log");
+    let mut seen: Vec<(&str, &str)> = (written.lines())
+        .map(|line| {
+            let mut quoted = line.split('"');
+            let (_, request, after) = (quoted.next(), quoted.next().expect("a request"), quoted.next());
+            (request, after.and_then(|after| after.split_whitespace().next()).expect("a status"))
+        })
+        .collect();
+    seen.sort_unstable();
+    let expected = [
+        ("-", "400"),
+        ("GET / HTTP/1.1", "200"),
+        ("GET /cgi-bin/hello.sh HTTP/1.1", "200"),
+        ("GET /cgi-bin/moved.sh HTTP/1.1", "200"),
+        ("GET /none HTTP/1.1", "404"),
+    ];
+    assert_eq!(seen, expected, "{written}");
+}

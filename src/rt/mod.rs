@@ -243,11 +243,11 @@ impl Core {
         // moment only, because one of them may find its socket full, and because somebody may have the time to look.
         let at_leisure = self.at_leisure.borrow();
         if at_leisure.is_empty() {
-            return Wait::For { completions: 1, timeout, linger: None };
+            return Wait::For { completions: 1, timeout };
         }
         let expected = at_leisure.iter().filter(|(_, silence)| *silence == Silence::MeansNothing).count() as u32;
         let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));
-        Wait::For { completions: 1 + expected, timeout, linger: None }
+        Wait::For { completions: 1 + expected, timeout }
     }
 
     fn complete(&self, cqe: Cqe) {
@@ -327,7 +327,7 @@ impl Core {
             if driver.now_ns() > deadline {
                 return false;
             }
-            let wait = Wait::For { completions: 1, timeout: Some(Duration::from_millis(20)), linger: None };
+            let wait = Wait::For { completions: 1, timeout: Some(Duration::from_millis(20)) };
             let entered = driver.enter(if in_flight == 0 { Wait::No } else { wait });
             let mut reaped = Vec::new();
             driver.reap(&mut reaped);

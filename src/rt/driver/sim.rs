@@ -236,16 +236,12 @@ impl Sim {
 
     /// Whether the caller's wait is over, and if not, when it is at the latest.
     fn until(&self, wait: Wait, entered_ns: u64) -> Until {
-        let Wait::For { completions, timeout, linger } = wait else { return Until::Now };
-        let after = |wait: std::time::Duration| entered_ns + u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
-        let (there, now_ns) = (self.completions.len(), self.world.now_ns());
-        let lingered = linger.is_some_and(|linger| there > 0 && now_ns >= after(linger));
-        if there >= completions as usize || lingered || self.world.state().runtime_woken {
+        let Wait::For { completions, timeout } = wait else { return Until::Now };
+        if self.completions.len() >= completions as usize || self.world.state().runtime_woken {
             return Until::Now;
         }
-        let timeout = timeout.map(after);
-        let linger = linger.map(after).filter(|linger_ns| there > 0 || *linger_ns > now_ns);
-        Until::Event { at_most_ns: timeout.into_iter().chain(linger).min() }
+        let after = |wait: std::time::Duration| entered_ns + u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
+        Until::Event { at_most_ns: timeout.map(after) }
     }
 
     /// Everything that is due, what it lets the parked operations do, and what the clients make of it.

@@ -17,11 +17,11 @@ use super::sqe::{BUF_GROUP, Cqe, Sqe, op};
 const ENTER_GETEVENTS: u32 = 1 << 0;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
-/// `IORING_FEAT_NO_IOWAIT` (6.15) and `IORING_FEAT_MIN_TIMEOUT` (6.12) are asked of the crate's parameters.
+
+/// A ring and its pool, for the thread that made them.
 pub(crate) struct Ring {
     ring: IoUring<squeue::Entry, cqueue::Entry>,
     enter_flags: u32,
-    has_min_wait: bool,
     enters: u64,
     /// Declared after `ring`: the ring closes before the pool's memory goes.
     pool: Rc<BufRing>,
@@ -44,9 +44,8 @@ pub(crate) enum Wait {
     Submit,
     /// Submit, run what is ready, come back.
     No,
-    /// Until `completions` are there or the time is over (`None`: for ever). With `linger`, that long for all of them
-    /// and then for the first one.
-    For { completions: u32, timeout: Option<Duration>, linger: Option<Duration> },
+    /// Until `completions` are there or the time is over (`None`: for ever).
+    For { completions: u32, timeout: Option<Duration> },
 }
 
 impl Ring {
@@ -71,7 +70,7 @@ impl Ring {
         ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
         let params = ring.params();
         let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        Ok(Ring { enter_flags: no_iowait, has_min_wait: params.is_feature_min_timeout(), enters: 0, ring, pool })
+        Ok(Ring { enter_flags: no_iowait, enters: 0, ring, pool })
     }
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
@@ -107,13 +106,7 @@ impl Ring {
         let mut args = types::SubmitArgs::new();
         let (completions, timeout) = match wait {
             Wait::Submit | Wait::No => (0, None),
-            Wait::For { completions, timeout, linger } => {
-                if let (Some(linger), true) = (linger, self.has_min_wait) {
-                    args = args.min_wait_usec(linger.as_micros() as u32);
-                }
-                // Without min-wait (before 6.12) waiting for several could delay the first without bound.
-                (if self.has_min_wait || linger.is_none() { completions } else { 1 }, timeout)
-            }
+            Wait::For { completions, timeout } => (completions, timeout),
         };
         if let Some(timeout) = timeout {
             timespec = types::Timespec::from(timeout);
@@ -145,7 +138,6 @@ impl Ring {
         [
             ("io_uring", format!("yes, {} + {} entries", params.sq_entries(), params.cq_entries())),
             ("waits are not iowait (6.15)", yes(params.is_feature_no_iowait(), "an idle server shows as iowait")),
-            ("minimum wait (6.12)", yes(self.has_min_wait, "each turn waits for one completion")),
             ("messages from any thread (6.13)", yes(outside, "an eventfd wakes the cores")),
         ]
         .map(|(what, answer)| (what.to_owned(), answer))
