@@ -151,6 +151,8 @@ impl FileCache {
     fn forget(&self, path: &[u8], found: Found) -> Rc<Entry> {
         if let Some(old) = self.entries.borrow_mut().remove(path) {
             self.uncount(&old);
+            // Its key, too: a file that comes and goes would leave one behind each time.
+            self.clock.borrow_mut().retain(|key| **key != *path);
         }
         Rc::new(Entry {
             found,
@@ -257,5 +259,32 @@ fn stat(metadata: &Metadata) -> FileStat {
         ctime_s: metadata.ctime.0,
         ctime_ns: metadata.ctime.1,
         inode: metadata.inode,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each time a file had gone and come back, the clock kept one more key of it.
+    #[test]
+    fn a_file_that_comes_and_goes_leaves_nothing_behind() {
+        // A thread has one runtime in its life, and a test may share its thread with others.
+        std::thread::spawn(come_and_go).join().unwrap();
+    }
+
+    fn come_and_go() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = crate::rt::Builder::new().build().unwrap();
+        let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), FileOptions::default(), 8);
+        for _ in 0..10 {
+            std::fs::write(root.path().join("a"), "content").unwrap();
+            let there = runtime.block_on(cache.learn(b"a", 0, 0));
+            assert!(matches!(there.found, Found::File(_)));
+            std::fs::remove_file(root.path().join("a")).unwrap();
+            let gone = runtime.block_on(cache.learn(b"a", 0, 0));
+            assert!(matches!(gone.found, Found::Nothing));
+        }
+        assert_eq!((cache.clock.borrow().len(), cache.entries.borrow().len(), cache.bytes.get()), (0, 0, 0));
     }
 }

@@ -59,12 +59,12 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         nofile,
     });
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
-    let (ready, reports) = mpsc::channel::<Ready>();
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let mut server = Server { listening, plan, stop, cores: Vec::new(), running };
     for index in 0..server.plan.cores {
-        let (shared, ready, runs) = (Arc::clone(&shared), ready.clone(), runs.clone());
+        let (shared, runs) = (Arc::clone(&shared), runs.clone());
+        let (ready, report) = mpsc::channel::<Ready>();
         let pinned = server.plan.chosen.get(index).copied().flatten();
         let listeners = sockets.remove(0);
         let thread = std::thread::Builder::new()
@@ -75,13 +75,14 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
             })
             .map_err(StartError::Thread)?;
         // One at a time: an engine that is missing is missing once, and said once.
-        match reports.recv() {
+        match report.recv() {
             Ok(Ok(remote)) => server.cores.push(Core { thread: Some(thread), remote }),
             Ok(Err(error)) => {
                 let _ = thread.join();
                 return Err(error);
             }
-            Err(_) => unreachable!("we hold a sender"),
+            // The panic hook has said why.
+            Err(mpsc::RecvError) => return Err(StartError::Thread(io::Error::other("a core panicked at its start"))),
         }
     }
     Ok(server)
