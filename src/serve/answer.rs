@@ -14,20 +14,21 @@ use crate::http::status::Status;
 use crate::rt::fs::File;
 use crate::site::reply::{Body, HeadContext, Reply, write_end};
 use crate::site::route::{Route, route};
-use crate::site::static_file::static_file;
+use crate::site::static_file::{Circumstances, static_file};
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
 use super::cgi;
 use super::file_cache::{Content, Entry};
 use super::link::Link;
+use super::parts::Parts;
 use super::worker::Worker;
 
 /// Replies that gather before they are sent, when requests are pipelined.
-const OUT_BYTES_MAX: usize = 64 << 10;
+pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
 /// message of two parts, which has to be allocated.
-const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
+pub(super) const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
 pub(super) enum Step {
@@ -41,6 +42,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<File>, Span),
+    /// Send what has gathered and several parts of one file.
+    SendParts(Box<Parts>),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.
@@ -238,11 +241,21 @@ impl<'a> Answer<'a> {
     /// A reply about what was found at a path.
     fn file(&self, entry: &Rc<Entry>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
         let path = self.worker.path.borrow();
-        let reply = static_file(self.request, &path, &entry.found, self.worker.unix_s());
+        let given = Circumstances {
+            now_s: self.worker.unix_s(),
+            ranges_max: self.worker.options.files.ranges_max,
+            boundary: &|| self.worker.boundary(),
+        };
+        let reply = static_file(self.request, &path, &entry.found, &given);
         let date = self.worker.date();
         let context = self.context(keep_alive, &date);
-        let (Body::File(span), Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
+        let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
             return (self.plain(&reply, out, keep_alive), None);
+        };
+        let body_bytes = match &body {
+            Body::Empty | Body::Bytes(_) => return (self.plain(&reply, out, keep_alive), None),
+            Body::File(span) => span.len,
+            Body::Parts(parts) => parts.content_length(),
         };
         reserve(self.worker, out);
         if reply.is_whole() {
@@ -251,9 +264,10 @@ impl<'a> Answer<'a> {
         } else {
             reply.write_head(out, &context);
         }
-        self.log(&reply, span.len);
-        let step = match &held.content {
-            Content::Memory(bytes) => {
+        self.log(&reply, body_bytes);
+        let step = match (body, &held.content) {
+            (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
+            (Body::File(span), Content::Memory(bytes)) => {
                 let part = span.start as usize..(span.start + span.len) as usize;
                 if span.len as usize <= COPIED_BODY_BYTES_MAX {
                     out.extend_from_slice(&bytes[part]);
@@ -262,9 +276,10 @@ impl<'a> Answer<'a> {
                     Some(Step::SendBytes(bytes.slice(part)))
                 }
             }
-            Content::File(file) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::File(span), Content::File(file)) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::Empty | Body::Bytes(_), _) => None,
         };
-        ((reply.status(), span.len), step)
+        ((reply.status(), body_bytes), step)
     }
 
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
