@@ -12,6 +12,7 @@ use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
 use crate::rt::fs::File;
+use crate::site::headers::Place;
 use crate::site::reply::{Body, HeadContext, Reply, write_end};
 use crate::site::route::{Route, route};
 use crate::site::static_file::{Circumstances, static_file};
@@ -141,7 +142,7 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
     use crate::http::request::Version;
     worker.metrics.requests.add(1);
     let date = worker.date();
-    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date };
+    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date, place: None };
     let reply = Reply::error(refusal.status);
     tracing::debug!(status = ?refusal.status, why = refusal.why, "refused");
     reserve(worker, out);
@@ -164,14 +165,17 @@ struct Answer<'a> {
 enum Decision<'a> {
     /// Something has to be found out first.
     Missing(Step),
+    /// About a path where files are.
     Reply(Reply<'a>),
+    /// About one where scripts are: they say themselves what their replies say.
+    NoScript(Reply<'a>),
     File(Rc<Entry>),
     Run(Box<cgi::Located>),
 }
 
 impl Decision<'_> {
     fn is_bad_request(&self) -> bool {
-        matches!(self, Decision::Reply(reply) if reply.status() == Status::BAD_REQUEST)
+        matches!(self, Decision::Reply(reply) | Decision::NoScript(reply) if reply.status() == Status::BAD_REQUEST)
     }
 }
 
@@ -197,11 +201,11 @@ impl<'a> Answer<'a> {
                 }
             },
             (Route::Cgi(_), _) if cgi::body_is_too_large(worker, request.framing) => {
-                Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE))
+                Decision::NoScript(Reply::error(Status::CONTENT_TOO_LARGE))
             }
             (Route::Cgi(_), Learned::Script(located)) => match located.place {
                 Ok(_) => Decision::Run(located),
-                Err(status) => Decision::Reply(Reply::error(status)),
+                Err(status) => Decision::NoScript(Reply::error(status)),
             },
             (Route::Cgi(cgi), _) => {
                 let wanted = cgi::Wanted { site: index, route: cgi, rest: path.as_slice().into() };
@@ -214,7 +218,11 @@ impl<'a> Answer<'a> {
     fn write(&self, decided: Decision<'_>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
-            Decision::Reply(reply) => (self.plain(&reply, out, keep_alive), None),
+            Decision::Reply(reply) => {
+                let path = self.worker.path.borrow();
+                (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None)
+            }
+            Decision::NoScript(reply) => (self.plain(&reply, None, out, keep_alive), None),
             Decision::File(entry) => self.file(&entry, out, keep_alive),
             Decision::Run(located) => {
                 let call = cgi::Call::new(self.worker, self.request, &located);
@@ -224,9 +232,9 @@ impl<'a> Answer<'a> {
     }
 
     /// A reply that has no file.
-    fn plain(&self, reply: &Reply<'_>, out: &mut Vec<u8>, keep_alive: bool) -> Written {
+    fn plain(&self, reply: &Reply<'_>, place: Option<Place<'_>>, out: &mut Vec<u8>, keep_alive: bool) -> Written {
         let date = self.worker.date();
-        let context = self.context(keep_alive, &date);
+        let context = HeadContext { place, ..self.context(keep_alive, &date) };
         reserve(self.worker, out);
         reply.write_head(out, &context);
         let mut sent = 0;
@@ -250,10 +258,12 @@ impl<'a> Answer<'a> {
         let date = self.worker.date();
         let context = self.context(keep_alive, &date);
         let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
-            return (self.plain(&reply, out, keep_alive), None);
+            return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
         };
         let body_bytes = match &body {
-            Body::Empty | Body::Bytes(_) => return (self.plain(&reply, out, keep_alive), None),
+            Body::Empty | Body::Bytes(_) => {
+                return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
+            }
             Body::File(span) => span.len,
             Body::Parts(parts) => parts.content_length(),
         };
@@ -285,7 +295,13 @@ impl<'a> Answer<'a> {
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
         use crate::http::request::Method;
         let is_head = self.request.method == Method::Head;
-        HeadContext { version: self.request.version, is_head, keep_alive, date }
+        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None }
+    }
+
+    /// Where the files of a site are, its rules apply, whether or not there is one.
+    fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
+        let index = site::select(&self.worker.sites, self.request.host);
+        Place { rules: &self.worker.sites[index].options.headers, path }
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {

@@ -168,6 +168,7 @@ fn site(config: &SiteConfig) -> Site {
             env: pairs(&config.cgi_env),
             hidden,
             precompressed: config.precompressed,
+            headers: config.headers.clone(),
             ..SiteOptions::default()
         },
     }

@@ -176,7 +176,7 @@ impl Call {
     }
 
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
-        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date }
+        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date, place: None }
     }
 }
 
