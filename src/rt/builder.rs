@@ -18,6 +18,7 @@ use super::{CORE, Core, Runtime, stats, sys, task, timer};
 #[derive(Clone, Debug)]
 pub struct Builder {
     sizes: RingSizes,
+    helper_cpus: Vec<usize>,
 }
 
 impl Default for Builder {
@@ -34,7 +35,8 @@ impl Builder {
     pub fn new() -> Builder {
         let (sq_entries, cq_entries) = LADDER[0];
         let direct_slots = sys::socket::nofile().min(1 << 16) as u32;
-        Builder { sizes: RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots } }
+        let sizes = RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots };
+        Builder { sizes, helper_cpus: Vec::new() }
     }
 
     /// How many sockets the ring's own descriptor table holds; at most RLIMIT_NOFILE.
@@ -50,6 +52,12 @@ impl Builder {
     pub fn recv_buffers(mut self, count: u16, bytes: usize) -> Builder {
         assert!(count.is_power_of_two() && count <= 1 << 15, "{count} is not a power of two up to 32,768");
         (self.sizes.buffers, self.sizes.buffer_bytes) = (count, bytes);
+        self
+    }
+
+    /// The CPUs that helper threads may run on ([`super::blocking`]); by default those of this thread, which may be pinned.
+    pub fn helper_cpus(mut self, cpus: &[usize]) -> Builder {
+        self.helper_cpus = cpus.to_owned();
         self
     }
 
@@ -114,6 +122,7 @@ impl Builder {
             direct,
             mailbox,
             stats: stats::Counters::default(),
+            helpers: super::blocking::Helpers::new(&self.helper_cpus),
             main_woken: Cell::new(false),
             recv_total: Cell::new(recv_total),
             pushed: Cell::new(0),
