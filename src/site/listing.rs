@@ -16,7 +16,7 @@ use std::collections::BinaryHeap;
 use super::static_file::mix;
 use super::{Site, route};
 use crate::http::accept;
-use crate::http::request::{Method, Request};
+use crate::http::request::Request;
 
 /// Names beyond the kept ones are counted, up to here: a folder that others fill must not keep a thread busy for ever.
 pub const NAMES_COUNTED_MAX: usize = 1_000_000;

@@ -10,6 +10,7 @@
 pub mod cgi_env;
 pub mod cgi_reply;
 
+pub mod listing;
 pub mod log_line;
 pub mod mime;
 pub mod reply;

@@ -125,6 +125,7 @@ fn put_summary(out: &mut Vec<u8>, folder: &Folder) {
         put(out, if count == 1 { one } else { many });
     };
     match folder.cut_off {
+        None if shown == 0 => put(out, "Nothing is here."),
         None => {
             put_count(shown - files, " folder, ", " folders, ");
             put_count(files, " file", " files");

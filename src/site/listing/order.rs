@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn names_in_the_order_of_people() {
         let sorted = [
-            "", "007", "7", "7a", "08", "10", "_x", "A", "a", "a.txt", "a1", "a2", "A10", "a10b", "a010c", "B", "b.txt", "Zoo", "\u{e4}",
+            "", "007", "7", "7a", "08", "10", "_x", "A", "a", "a.txt", "a1", "a2", "A10", "a10b", "a010c", "B",
+            "b.txt", "Zoo", "\u{e4}",
         ];
         for pair in sorted.windows(2) {
             assert_eq!(natural(pair[0].as_bytes(), pair[1].as_bytes()), Ordering::Less, "{pair:?}");
