@@ -1,5 +1,6 @@
 //! Which media types a client takes, and how much it wants each (RFC 9110 section 12.5.1).
 
+use super::coding::parse_qvalue;
 use super::request::{Fields, Known};
 use super::scan::is_token_byte;
 
@@ -83,21 +84,6 @@ fn parse(element: &[u8]) -> Option<(&[u8], u16)> {
     }
     let qvalue = parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
     Some((range, qvalue.map_or(Some(WEIGHT_MAX), parse_qvalue)?))
-}
-
-/// `0[.ddd]` or `1[.000]` (section 12.4.2), in thousandths.
-fn parse_qvalue(text: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match text {
-        [whole] | [whole, b'.'] => (*whole, &[][..]),
-        [whole, b'.', decimals @ ..] => (*whole, decimals),
-        _ => return None,
-    };
-    if !matches!(whole, b'0' | b'1') || decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let digit = |at: usize| decimals.get(at).map_or(0, |digit| u16::from(digit - b'0'));
-    let thousandths = u16::from(whole - b'0') * WEIGHT_MAX + digit(0) * 100 + digit(1) * 10 + digit(2);
-    (thousandths <= WEIGHT_MAX).then_some(thousandths)
 }
 
 #[cfg(test)]
