@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::http::limits::Limits;
+use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct SiteConfig {
     pub hidden: Vec<PathBuf>,
     /// Variables for every script of the site.
     pub cgi_env: Vec<EnvVar>,
+    /// What it answers with besides its files.
+    pub pages: Pages,
     /// Whether a compressed sibling of a file (`a.css.br`, `.zst`, `.gz`) is sent in its place to a client that takes it.
     pub precompressed: bool,
 }
@@ -150,6 +153,8 @@ pub struct FileOptions {
     pub cached_file_bytes_max: usize,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
+    /// Names in the listing of a folder.
+    pub listing_entries_max: usize,
 }
 
 /// Where a line per request goes.
@@ -218,7 +223,12 @@ impl Default for CgiOptions {
 
 impl Default for FileOptions {
     fn default() -> FileOptions {
-        FileOptions { cache_bytes_max: 64 << 20, cached_file_bytes_max: 256 << 10, ranges_max: 200 }
+        FileOptions {
+            cache_bytes_max: 64 << 20,
+            cached_file_bytes_max: 256 << 10,
+            ranges_max: 200,
+            listing_entries_max: 10_000,
+        }
     }
 }
 
@@ -226,7 +236,15 @@ impl SiteConfig {
     /// The files below `root`, for every host, without programs; what `cgi-bin/` holds is hidden.
     pub fn files_only(root: PathBuf) -> SiteConfig {
         let hidden = vec![PathBuf::from(CGI_BIN)];
-        SiteConfig { names: Vec::new(), root, mounts: Vec::new(), hidden, cgi_env: Vec::new(), precompressed: true }
+        SiteConfig {
+            names: Vec::new(),
+            root,
+            mounts: Vec::new(),
+            hidden,
+            cgi_env: Vec::new(),
+            precompressed: true,
+            pages: Pages::default(),
+        }
     }
 }
 

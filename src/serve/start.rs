@@ -172,6 +172,7 @@ fn site(config: &SiteConfig) -> Site {
             env: pairs(&config.cgi_env),
             hidden,
             precompressed: config.precompressed,
+            pages: config.pages.clone(),
             ..SiteOptions::default()
         },
     }

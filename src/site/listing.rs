@@ -13,10 +13,13 @@ pub use order::natural;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::reply::Reply;
 use super::static_file::mix;
 use super::{Site, route};
 use crate::http::accept;
+use crate::http::conditional::{self, Precondition};
 use crate::http::request::Request;
+use crate::http::status::Status;
 
 /// Names beyond the kept ones are counted, up to here: a folder that others fill must not keep a thread busy for ever.
 pub const NAMES_COUNTED_MAX: usize = 1_000_000;
@@ -156,9 +159,28 @@ impl Wanted {
     }
 }
 
+impl Format {
+    /// The value of Content-Type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Html => "text/html; charset=utf-8",
+            Format::Json => "application/json",
+        }
+    }
+}
+
 impl EntryKind {
     fn is_directory(self) -> bool {
         self == EntryKind::Directory
+    }
+}
+
+/// Decides the reply about a listing.
+pub fn reply<'f>(request: &Request<'_>, facts: &'f ListingFacts) -> Reply<'f> {
+    match conditional::evaluate_weak(&request.fields, &facts.etag) {
+        Precondition::Proceed => Reply::listing(facts),
+        Precondition::NotModified => Reply::listing_not_modified(facts),
+        Precondition::PreconditionFailed => Reply::error(Status::PRECONDITION_FAILED),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
 //! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
+//! - [`resolve`] says where to look for the answer, and what to make of what was found; [`pages`] are what a site has
+//!   besides its files, [`listing`] is one of them.
 //! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
 //!   send.
 //! - [`cgi_env`] says what a script is told, [`cgi_reply`] what its output means.
@@ -14,8 +16,10 @@ pub mod cgi_reply;
 pub mod listing;
 pub mod log_line;
 pub mod mime;
+pub mod pages;
 pub mod reply;
 pub mod representation;
+pub mod resolve;
 pub mod route;
 pub mod script;
 pub mod static_file;
@@ -75,11 +79,19 @@ pub struct SiteOptions {
     pub hidden: Vec<String>,
     /// Whether a compressed sibling of a file (`a.css.br`) is sent in its place to a client that takes it.
     pub precompressed: bool,
+    /// What it answers with besides its files.
+    pub pages: pages::Pages,
 }
 
 impl Default for SiteOptions {
     fn default() -> SiteOptions {
-        SiteOptions { index: "index.html".into(), env: Vec::new(), hidden: Vec::new(), precompressed: true }
+        SiteOptions {
+            index: "index.html".into(),
+            env: Vec::new(),
+            hidden: Vec::new(),
+            precompressed: true,
+            pages: pages::Pages::default(),
+        }
     }
 }
 

@@ -86,6 +86,15 @@ pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now
     }
 }
 
+/// Whether what was found cannot but answer with success, told without deciding the reply: for those who have something to
+/// do about errors, and would not have every request pay for it.
+pub fn is_surely_fine(request: &Request<'_>, found: &Found) -> bool {
+    let conditions = [Known::Range, Known::IfMatch, Known::IfUnmodifiedSince];
+    matches!(found, Found::File(_))
+        && matches!(request.method, Method::Get | Method::Head | Method::Options)
+        && !conditions.iter().any(|condition| request.fields.has(*condition))
+}
+
 /// Conditions and ranges are about the representation that was chosen.
 fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f> {
     let (etag, mtime_s) = (facts.etag.as_bytes(), facts.mtime_s);
@@ -114,7 +123,7 @@ fn directory<'f>(request: &Request<'_>, path: &[u8]) -> Reply<'f> {
     match path.first() {
         // Two slashes at the start of a Location would be another host.
         None | Some(b'/') => Reply::error(Status::NOT_FOUND),
-        Some(_) => Reply::moved(path, request.query),
+        Some(_) => Reply::moved(&[path, b"/"].concat(), request.query),
     }
 }
 
