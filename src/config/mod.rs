@@ -7,6 +7,7 @@ mod file;
 mod limits;
 mod listen;
 mod mounts;
+mod pages;
 mod problem;
 mod settings;
 mod sources;
@@ -57,12 +58,13 @@ impl Config {
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
+        let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
         let mut options = Options {
             listen,
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
-            sites: site.into_iter().map(|site| SiteConfig { precompressed, ..site }).collect(),
+            sites: site.into_iter().map(|site| SiteConfig { precompressed, pages: pages.clone(), ..site }).collect(),
             ..Options::default()
         };
         for limit in LIMITS {

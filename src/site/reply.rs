@@ -407,7 +407,7 @@ impl Failure {
 
 /// What a browser may do with a listing: nothing but show it with its own style. The hash is that of
 /// [`super::listing::STYLE`], and `the_policy_of_a_listing_names_its_style` in tests/server_pages.rs holds it.
-const LISTING_POLICY: &str = "default-src 'none'; style-src 'sha256-cqtCxcMvM2iibHZlO7bVCpvgSxWwIcPYeJ8SS712YEI='; base-uri 'none'; form-action 'none'; \
+const LISTING_POLICY: &str = "default-src 'none'; style-src 'sha256-TH8AOj0HVEcEg0EiFXUhcIEsN5X8p03ztjuRDJItnfA='; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'self'";
 
 /// `no-cache`: a listing is asked for again each time, and costs no transfer while nothing has changed.

@@ -11,7 +11,7 @@ pub const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e6e9;--dim:#9aa0a6;--line:#333338;--back:#161618;--link:#9cc2ff;--hover:#212227}}\
 *{box-sizing:border-box}\
 body{margin:0 auto;max-width:60rem;padding:1.5rem 1rem 3rem;font:1rem/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back)}\
-h1{margin:0 0 1rem;font-size:1.25rem;font-weight:600;overflow-wrap:anywhere}\
+h1{margin:0 0 1rem;padding:0 .5rem;font-size:1.25rem;font-weight:600;overflow-wrap:anywhere}\
 a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}\
 h1 span{color:var(--dim);font-weight:400;padding:0 .3em}\
 table{width:100%;border-collapse:collapse}\
