@@ -386,8 +386,8 @@ fn the_policy_of_a_listing_names_its_style() {
     let hash = String::from_utf8(output.stdout).expect("ASCII");
     let policy = page.must("content-security-policy");
     assert!(policy.contains(&format!("'sha256-{}'", hash.trim_end())), "the hash is {hash}, the policy {policy}");
-    for element in ["<script", "<base", "<link", "<img", "<form", " style=", " on"] {
-        assert!(!text.contains(element) || element == " on", "{element} in\n{text}");
+    for element in ["<script", "<base", "<link", "<img", "<form", " style="] {
+        assert!(!text.contains(element), "{element} in\n{text}");
     }
     server.stop();
 }
@@ -530,7 +530,7 @@ fn pages_for_errors() {
     wait_until("the new page is sent", || server.get("/missing").text() == "changed");
     fs::remove_file(site.at("404.html")).expect("remove");
     wait_until("the built-in page is sent", || server.get("/missing").text().contains("<h1>404 Not Found</h1>"));
-    assert_eq!(server.get("/404.html").expect(404).must("content-type"), "text/html; charset=utf-8");
+    wait_until("every core has seen that it is gone", || server.get("/404.html").status == 404);
     server.stop();
 }
 

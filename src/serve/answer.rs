@@ -17,21 +17,22 @@ use crate::site::listing::{ListingFacts, reply as listing_reply};
 use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
 use crate::site::resolve::{Look, Search, Verdict};
 use crate::site::route::{Named, Route, route};
-use crate::site::static_file::{is_surely_fine, static_file};
+use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file};
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
 use super::file_cache::{Content, Entry};
 use super::link::Link;
 use super::listing::{self, Listed};
+use super::parts::Parts;
 use super::worker::Worker;
 use super::{cgi, error_page};
 
 /// Replies that gather before they are sent, when requests are pipelined.
-const OUT_BYTES_MAX: usize = 64 << 10;
+pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
 /// message of two parts, which has to be allocated.
-const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
+pub(super) const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
 pub(super) enum Step {
@@ -49,6 +50,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<File>, Span),
+    /// Send what has gathered and several parts of one file.
+    SendParts(Box<Parts>),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.
@@ -321,8 +324,7 @@ impl<'a> Answer<'a> {
         let failure = match &decided {
             Decision::Reply(reply, _) => reply.failure(),
             Decision::File(entry, _) if !is_surely_fine(self.request, &entry.found) => {
-                let path = self.worker.path.borrow();
-                static_file(self.request, &path, &entry.found, self.worker.unix_s()).failure()
+                self.about(&entry.found).failure()
             }
             _ => None,
         };
@@ -339,11 +341,7 @@ impl<'a> Answer<'a> {
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
             Decision::Reply(reply, vary) => (self.plain(&reply, vary, out, keep_alive), None),
-            Decision::File(entry, vary) => {
-                let path = self.worker.path.borrow();
-                let reply = static_file(self.request, &path, &entry.found, self.worker.unix_s());
-                self.file(&reply, &entry, vary, out, keep_alive)
-            }
+            Decision::File(entry, vary) => self.file(&self.about(&entry.found), &entry, vary, out, keep_alive),
             // It may not be stored, so what it depends on matters to nobody.
             Decision::Failed(failure, entry) => {
                 let reply = Reply::failed(failure, error_page::facts(&entry));
@@ -355,6 +353,17 @@ impl<'a> Answer<'a> {
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
             }
         }
+    }
+
+    /// What the policy makes of what was found.
+    fn about<'f>(&self, found: &'f Found) -> Reply<'f> {
+        let path = self.worker.path.borrow();
+        let given = Circumstances {
+            now_s: self.worker.unix_s(),
+            ranges_max: self.worker.options.files.ranges_max,
+            boundary: &|| self.worker.boundary(),
+        };
+        static_file(self.request, &path, found, &given)
     }
 
     /// A reply that has no file.
@@ -383,8 +392,13 @@ impl<'a> Answer<'a> {
     ) -> (Written, Option<Step>) {
         let date = self.worker.date();
         let context = HeadContext { vary, ..self.context(keep_alive, &date) };
-        let (Body::File(span), Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
+        let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
             return (self.plain(reply, vary, out, keep_alive), None);
+        };
+        let body_bytes = match &body {
+            Body::Empty | Body::Bytes(_) => return (self.plain(reply, vary, out, keep_alive), None),
+            Body::File(span) => span.len,
+            Body::Parts(parts) => parts.content_length(),
         };
         reserve(self.worker, out);
         if reply.is_whole() {
@@ -393,9 +407,10 @@ impl<'a> Answer<'a> {
         } else {
             reply.write_head(out, &context);
         }
-        self.log(reply, span.len);
-        let step = match &held.content {
-            Content::Memory(bytes) => {
+        self.log(reply, body_bytes);
+        let step = match (body, &held.content) {
+            (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
+            (Body::File(span), Content::Memory(bytes)) => {
                 let part = span.start as usize..(span.start + span.len) as usize;
                 if span.len as usize <= COPIED_BODY_BYTES_MAX {
                     out.extend_from_slice(&bytes[part]);
@@ -404,9 +419,10 @@ impl<'a> Answer<'a> {
                     Some(Step::SendBytes(bytes.slice(part)))
                 }
             }
-            Content::File(file) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::File(span), Content::File(file)) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::Empty | Body::Bytes(_), _) => None,
         };
-        ((reply.status(), span.len), step)
+        ((reply.status(), body_bytes), step)
     }
 
     /// The page of a listing, or that it has not changed.

@@ -53,7 +53,8 @@ pub(super) struct Held {
 /// A name is told by its coding: the file itself has none.
 type Seen = (Option<Coding>, Metadata);
 
-/// Where the bytes of a file are.
+/// Where the bytes of a file are. Cheap to clone.
+#[derive(Clone)]
 pub(super) enum Content {
     /// Here.
     Memory(Bytes),

@@ -25,6 +25,7 @@ mod link;
 mod listing;
 mod metrics;
 pub mod options;
+mod parts;
 mod registry;
 #[cfg(test)]
 mod sim_tests;

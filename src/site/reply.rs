@@ -4,6 +4,7 @@ use super::listing::{Format, ListingFacts};
 use super::page;
 use super::static_file::FileFacts;
 use crate::http::coding::Coding;
+use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::http::request::Version;
 use crate::http::response::{
@@ -12,7 +13,7 @@ use crate::http::response::{
 };
 use crate::http::status::Status;
 
-/// An answer. Only a redirect owns memory.
+/// An answer. Only redirects and answers in several parts own memory.
 #[derive(Debug)]
 pub struct Reply<'f>(Kind<'f>);
 
@@ -23,6 +24,8 @@ enum Kind<'f> {
     Whole(&'f FileFacts),
     /// 206 with a part of it.
     Part(&'f FileFacts, Span),
+    /// 206 with several parts of it.
+    Parts(&'f FileFacts, Box<Multipart>),
     /// 304.
     NotModified(&'f FileFacts),
     /// 412 about this representation.
@@ -74,6 +77,8 @@ pub enum Body<'r> {
     Bytes(&'r [u8]),
     /// That part of the file that the facts are about.
     File(Span),
+    /// Several parts of it.
+    Parts(&'r Multipart),
 }
 
 /// What a head depends on besides the reply.
@@ -128,6 +133,10 @@ impl<'f> Reply<'f> {
 
     pub(super) fn part(facts: &'f FileFacts, span: Span) -> Reply<'f> {
         Reply(Kind::Part(facts, span))
+    }
+
+    pub(super) fn parts(facts: &'f FileFacts, parts: Multipart) -> Reply<'f> {
+        Reply(Kind::Parts(facts, Box::new(parts)))
     }
 
     pub(super) fn not_modified(facts: &'f FileFacts) -> Reply<'f> {
@@ -190,7 +199,7 @@ impl<'f> Reply<'f> {
     /// Which representation the body is, or is a part of.
     pub fn coding(&self) -> Option<Coding> {
         match &self.0 {
-            Kind::Whole(facts) | Kind::Part(facts, _) => facts.coding,
+            Kind::Whole(facts) | Kind::Part(facts, _) | Kind::Parts(facts, _) => facts.coding,
             _ => None,
         }
     }
@@ -199,7 +208,7 @@ impl<'f> Reply<'f> {
     pub fn status(&self) -> Status {
         match &self.0 {
             Kind::Whole(_) => Status::OK,
-            Kind::Part(..) => Status::PARTIAL_CONTENT,
+            Kind::Part(..) | Kind::Parts(..) => Status::PARTIAL_CONTENT,
             Kind::NotModified(_) => Status::NOT_MODIFIED,
             Kind::PreconditionFailed(_) => Status::PRECONDITION_FAILED,
             Kind::Unsatisfiable(_) => Status::RANGE_NOT_SATISFIABLE,
@@ -225,6 +234,7 @@ impl<'f> Reply<'f> {
             Body::Empty => Some(0),
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::File(span) => Some(span.len),
+            Body::Parts(parts) => Some(parts.content_length()),
         }
     }
 
@@ -237,6 +247,13 @@ impl<'f> Reply<'f> {
                 write_content(facts, out);
                 write_framing(out, BodyFraming::Length(span.len));
                 write_content_range(out, *span, facts.len);
+                write_validators(facts, out);
+            }
+            // The type and the coding are those of the parts, and stand with them.
+            Kind::Parts(facts, parts) => {
+                write_start(Status::PARTIAL_CONTENT, out);
+                parts.write_content_type(out);
+                write_framing(out, BodyFraming::Length(parts.content_length()));
                 write_validators(facts, out);
             }
             // RFC 9110 section 15.4.5: what a 200 would have said about caching, and nothing about the content.
@@ -307,6 +324,7 @@ impl<'f> Reply<'f> {
         match &self.0 {
             Kind::Whole(facts) => Body::File(Span { start: 0, len: facts.len }),
             Kind::Part(_, span) => Body::File(*span),
+            Kind::Parts(_, parts) => Body::Parts(parts),
             Kind::Listing(facts) => Body::File(Span { start: 0, len: facts.len }),
             Kind::Failed(_, Some(facts)) => Body::File(Span { start: 0, len: facts.len }),
             Kind::NotModified(_) | Kind::ListingNotModified(_) | Kind::Options(_) => Body::Empty,
@@ -353,7 +371,8 @@ fn write_start(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
 }
 
-fn write_content(facts: &FileFacts, out: &mut Vec<u8>) {
+/// Appends what a representation is, whole or in part.
+pub(super) fn write_content(facts: &FileFacts, out: &mut Vec<u8>) {
     write_field(out, "Content-Type", facts.content_type.as_bytes());
     if let Some(coding) = facts.coding {
         write_field(out, "Content-Encoding", coding.token().as_bytes());

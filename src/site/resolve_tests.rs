@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::super::representation::Representations;
 use super::super::route::{Route, route};
-use super::super::static_file::{FileFacts, FileStat, static_file};
+use super::super::static_file::{Circumstances, FileFacts, FileStat, static_file};
 use super::super::testing::{NOW_S, with_request};
 use super::super::{Mount, MountKind, SiteOptions};
 use super::*;
@@ -48,7 +48,10 @@ fn answered(site: &Site, tree: &str, line: &str, fields: &str) -> (String, Vec<L
                 format!("{}{place}{vary}", reply.status().code())
             };
             let answer = match search.verdict(look, &there) {
-                Verdict::Found(vary) => show(&static_file(request, &path, &there, NOW_S), vary),
+                Verdict::Found(vary) => {
+                    let given = Circumstances { now_s: NOW_S, ranges_max: 1, boundary: &|| unreachable!("no ranges") };
+                    show(&static_file(request, &path, &there, &given), vary)
+                }
                 Verdict::Reply(reply, vary) => show(&reply, vary),
                 Verdict::List(_) => format!("list /{}", String::from_utf8_lossy(place)),
                 Verdict::Look(next) => {
