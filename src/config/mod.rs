@@ -4,6 +4,7 @@
 //! ([`settings`], [`limits`]), read by the same code, so they cannot differ.
 
 mod file;
+mod headers;
 mod limits;
 mod listen;
 mod mounts;
@@ -57,6 +58,7 @@ impl Config {
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
+        let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
         let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
         let mut options = Options {
@@ -64,7 +66,10 @@ impl Config {
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
-            sites: site.into_iter().map(|site| SiteConfig { precompressed, pages: pages.clone(), ..site }).collect(),
+            sites: site
+                .into_iter()
+                .map(|site| SiteConfig { precompressed, headers: headers.clone(), pages: pages.clone(), ..site })
+                .collect(),
             ..Options::default()
         };
         for limit in LIMITS {

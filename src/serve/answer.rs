@@ -13,6 +13,7 @@ use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
 use crate::rt::fs::File;
+use crate::site::headers::Place;
 use crate::site::listing::{ListingFacts, reply as listing_reply};
 use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
 use crate::site::resolve::{Look, Search, Verdict};
@@ -165,8 +166,14 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
     };
     worker.metrics.requests.add(1);
     let date = worker.date();
-    let context =
-        HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date, vary: Vary::Nothing };
+    let context = HeadContext {
+        version: Version::Http11,
+        is_head: false,
+        keep_alive: false,
+        date: &date,
+        place: None,
+        vary: Vary::Nothing,
+    };
     tracing::debug!(status = ?refusal.status, why = refusal.why, "refused");
     reserve(worker, out);
     // The connection is at its end: only what can be sent with the head goes along.
@@ -194,27 +201,32 @@ struct Answer<'a> {
 enum Decision<'a> {
     /// Something has to be found out first.
     Missing(Step),
-    Reply(Reply<'a>, Vary),
+    Reply(Reply<'a>, Asked),
     File(Rc<Entry>, Vary),
     /// An error with a page of the site's own.
-    Failed(Failure, Rc<Entry>),
+    Failed(Failure, Rc<Entry>, Asked),
     Listing(ListingFacts, Bytes),
     Run(Box<cgi::Located>),
 }
 
 impl Decision<'_> {
-    fn error(status: Status) -> Self {
-        Decision::Reply(Reply::error(status), Vary::Nothing)
-    }
-
     fn is_bad_request(&self) -> bool {
         let status = match self {
             Decision::Reply(reply, _) => reply.status(),
-            Decision::Failed(failure, _) => failure.status(),
+            Decision::Failed(failure, ..) => failure.status(),
             _ => return false,
         };
         status == Status::BAD_REQUEST
     }
+}
+
+/// At what kind of path something was asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Where files are, and the rules of the site for them.
+    File(Vary),
+    /// Where scripts are: they say themselves what their replies say.
+    Script,
 }
 
 /// A status, and how many bytes of body it came with: for the log.
@@ -235,18 +247,20 @@ impl<'a> Answer<'a> {
         let (worker, request) = (self.worker, self.request);
         let mut path = worker.path.borrow_mut();
         match (route(&worker.sites[index], request, &mut path), learned) {
-            (_, Learned::Page(page)) => {
+            (route, Learned::Page(page)) => {
                 let (failure, entry) = *page;
-                Decision::Failed(failure, entry)
+                // An error page may not be stored, so what it depends on matters to nobody.
+                let asked = if let Route::Cgi(_) = route { Asked::Script } else { Asked::File(Vary::Nothing) };
+                Decision::Failed(failure, entry, asked)
             }
-            (Route::Reply(reply), _) => Decision::Reply(reply, Vary::Nothing),
+            (Route::Reply(reply), _) => Decision::Reply(reply, Asked::File(Vary::Nothing)),
             (Route::File(named), learned) => self.search(index, &path, named, learned),
             (Route::Cgi(_), _) if cgi::body_is_too_large(worker, request.framing) => {
-                Decision::error(Status::CONTENT_TOO_LARGE)
+                Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE), Asked::Script)
             }
             (Route::Cgi(_), Learned::Script(located)) => match located.place {
                 Ok(_) => Decision::Run(located),
-                Err(status) => Decision::error(status),
+                Err(status) => Decision::Reply(Reply::error(status), Asked::Script),
             },
             (Route::Cgi(cgi), _) => {
                 let wanted = cgi::Wanted { site: index, route: cgi, rest: path.as_slice().into() };
@@ -296,7 +310,7 @@ impl<'a> Answer<'a> {
     fn judge(&self, site: usize, search: &Search<'_>, look: Look, entry: Rc<Entry>) -> ControlFlow<Decision<'a>, Look> {
         ControlFlow::Break(match search.verdict(look, &entry.found) {
             Verdict::Found(vary) => Decision::File(entry, vary),
-            Verdict::Reply(reply, vary) => Decision::Reply(reply, vary),
+            Verdict::Reply(reply, vary) => Decision::Reply(reply, Asked::File(vary)),
             Verdict::Look(next) => return ControlFlow::Continue(next),
             Verdict::List(wanted) => {
                 let path = search.place(look, &mut Vec::new()).into();
@@ -308,12 +322,12 @@ impl<'a> Answer<'a> {
     fn listed(&self, search: &Search<'_>, listed: Listed) -> ControlFlow<Decision<'a>, Look> {
         ControlFlow::Break(match listed {
             Listed::Page(facts, page) => match listing_reply(self.request, &facts).failure() {
-                Some(failure) => Decision::Reply(Reply::failed(failure, None), Vary::Nothing),
+                Some(failure) => Decision::Reply(Reply::failed(failure, None), Asked::File(Vary::Nothing)),
                 None => Decision::Listing(facts, page),
             },
-            Listed::Busy => Decision::Reply(Reply::unavailable(listing::RETRY_AFTER_S), Vary::Nothing),
+            Listed::Busy => Decision::Reply(Reply::unavailable(listing::RETRY_AFTER_S), Asked::File(Vary::Nothing)),
             Listed::Nothing => match search.nothing() {
-                Ok((reply, vary)) => Decision::Reply(reply, vary),
+                Ok((reply, vary)) => Decision::Reply(reply, Asked::File(vary)),
                 Err(next) => return ControlFlow::Continue(next),
             },
         })
@@ -321,33 +335,41 @@ impl<'a> Answer<'a> {
 
     /// The page of the site's own for an error, if it has one.
     fn with_page(&self, site: usize, decided: Decision<'a>) -> Decision<'a> {
-        let failure = match &decided {
-            Decision::Reply(reply, _) => reply.failure(),
-            Decision::File(entry, _) if !is_surely_fine(self.request, &entry.found) => {
-                self.about(&entry.found).failure()
+        let (failure, asked) = match &decided {
+            Decision::Reply(reply, asked) => (reply.failure(), *asked),
+            Decision::File(entry, vary) if !is_surely_fine(self.request, &entry.found) => {
+                (self.about(&entry.found).failure(), Asked::File(*vary))
             }
-            _ => None,
+            _ => return decided,
         };
         let Some(failure) = failure else { return decided };
         match error_page::known(self.worker, site, failure) {
             error_page::Known::BuiltIn => decided,
-            error_page::Known::Page(entry) => Decision::Failed(failure, entry),
+            error_page::Known::Page(entry) => Decision::Failed(failure, entry, asked),
             error_page::Known::Missing(step) => Decision::Missing(step),
         }
     }
 
     /// Puts the decision into bytes, as far as that can be done at once.
     fn write(&self, decided: Decision<'_>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
+        let (path, date) = (self.worker.path.borrow(), self.worker.date());
+        let context = |asked| {
+            let context = self.context(keep_alive, &date);
+            match asked {
+                Asked::File(vary) => HeadContext { place: Some(self.place(&path)), vary, ..context },
+                Asked::Script => context,
+            }
+        };
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
-            Decision::Reply(reply, vary) => (self.plain(&reply, vary, out, keep_alive), None),
-            Decision::File(entry, vary) => self.file(&self.about(&entry.found), &entry, vary, out, keep_alive),
-            // It may not be stored, so what it depends on matters to nobody.
-            Decision::Failed(failure, entry) => {
-                let reply = Reply::failed(failure, error_page::facts(&entry));
-                self.file(&reply, &entry, Vary::Nothing, out, keep_alive)
+            Decision::Reply(reply, asked) => (self.plain(&reply, &context(asked), out), None),
+            Decision::File(entry, vary) => {
+                self.file(&self.about(&entry.found), &entry, &context(Asked::File(vary)), out)
             }
-            Decision::Listing(facts, page) => self.listing(&facts, page, out, keep_alive),
+            Decision::Failed(failure, entry, asked) => {
+                self.file(&Reply::failed(failure, error_page::facts(&entry)), &entry, &context(asked), out)
+            }
+            Decision::Listing(facts, page) => self.listing(&facts, page, &context(Asked::File(Vary::Nothing)), out),
             Decision::Run(located) => {
                 let call = cgi::Call::new(self.worker, self.request, &located);
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
@@ -367,13 +389,11 @@ impl<'a> Answer<'a> {
     }
 
     /// A reply that has no file.
-    fn plain(&self, reply: &Reply<'_>, vary: Vary, out: &mut Vec<u8>, keep_alive: bool) -> Written {
-        let date = self.worker.date();
-        let context = HeadContext { vary, ..self.context(keep_alive, &date) };
+    fn plain(&self, reply: &Reply<'_>, context: &HeadContext<'_>, out: &mut Vec<u8>) -> Written {
         reserve(self.worker, out);
-        reply.write_head(out, &context);
+        reply.write_head(out, context);
         let mut sent = 0;
-        if let Body::Bytes(bytes) = reply.body(&context) {
+        if let Body::Bytes(bytes) = reply.body(context) {
             out.extend_from_slice(bytes);
             sent = bytes.len() as u64;
         }
@@ -386,26 +406,23 @@ impl<'a> Answer<'a> {
         &self,
         reply: &Reply<'_>,
         entry: &Entry,
-        vary: Vary,
+        context: &HeadContext<'_>,
         out: &mut Vec<u8>,
-        keep_alive: bool,
     ) -> (Written, Option<Step>) {
-        let date = self.worker.date();
-        let context = HeadContext { vary, ..self.context(keep_alive, &date) };
-        let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
-            return (self.plain(reply, vary, out, keep_alive), None);
+        let (body, Some(held)) = (reply.body(context), entry.held(reply.coding())) else {
+            return (self.plain(reply, context, out), None);
         };
         let body_bytes = match &body {
-            Body::Empty | Body::Bytes(_) => return (self.plain(reply, vary, out, keep_alive), None),
+            Body::Empty | Body::Bytes(_) => return (self.plain(reply, context, out), None),
             Body::File(span) => span.len,
             Body::Parts(parts) => parts.content_length(),
         };
         reserve(self.worker, out);
         if reply.is_whole() {
             out.extend_from_slice(&held.head);
-            write_end(out, &context);
+            write_end(out, context);
         } else {
-            reply.write_head(out, &context);
+            reply.write_head(out, context);
         }
         self.log(reply, body_bytes);
         let step = match (body, &held.content) {
@@ -430,17 +447,13 @@ impl<'a> Answer<'a> {
         &self,
         facts: &ListingFacts,
         page: Bytes,
+        context: &HeadContext<'_>,
         out: &mut Vec<u8>,
-        keep_alive: bool,
     ) -> (Written, Option<Step>) {
         let reply = listing_reply(self.request, facts);
-        let date = self.worker.date();
-        let context = self.context(keep_alive, &date);
-        let Body::File(span) = reply.body(&context) else {
-            return (self.plain(&reply, Vary::Nothing, out, keep_alive), None);
-        };
+        let Body::File(span) = reply.body(context) else { return (self.plain(&reply, context, out), None) };
         reserve(self.worker, out);
-        reply.write_head(out, &context);
+        reply.write_head(out, context);
         self.log(&reply, span.len);
         ((reply.status(), span.len), Some(Step::SendBytes(page)))
     }
@@ -448,7 +461,13 @@ impl<'a> Answer<'a> {
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
         use crate::http::request::Method;
         let is_head = self.request.method == Method::Head;
-        HeadContext { version: self.request.version, is_head, keep_alive, date, vary: Vary::Nothing }
+        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None, vary: Vary::Nothing }
+    }
+
+    /// Where the files of a site are, its rules apply, whether or not there is one.
+    fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
+        let index = site::select(&self.worker.sites, self.request.host);
+        Place { rules: &self.worker.sites[index].options.headers, path }
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {

@@ -134,7 +134,7 @@ impl FileCache {
                 Err(error) => tracing::debug!(%error, "a compressed sibling cannot be opened"),
             }
         }
-        let file = representations(path, &opened, now_s);
+        let file = representations(site, path, &opened, now_s);
         let mut held = Vec::with_capacity(opened.len());
         for (facts, (coding, metadata, file)) in file.all().zip(opened) {
             let mut head = Vec::new();
@@ -278,11 +278,16 @@ impl Held {
     }
 }
 
-fn representations(path: &[u8], opened: &[(Option<Coding>, Metadata, File)], now_s: u64) -> Representations {
+fn representations(
+    site: &Site,
+    path: &[u8],
+    opened: &[(Option<Coding>, Metadata, File)],
+    now_s: u64,
+) -> Representations {
     let facts = |(coding, metadata, _): &(Option<Coding>, Metadata, File)| {
         FileFacts::coded(&stat(metadata), path, *coding, now_s)
     };
-    Representations::new(opened.iter().map(facts).collect())
+    Representations::new(opened.iter().map(facts).collect(), site.options.headers.lines(path))
 }
 
 async fn read_whole(file: &File, len: usize) -> io::Result<Vec<u8>> {

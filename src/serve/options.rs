@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::http::limits::Limits;
+use crate::site::headers::Rules;
 use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
@@ -76,6 +77,8 @@ pub struct SiteConfig {
     pub pages: Pages,
     /// Whether a compressed sibling of a file (`a.css.br`, `.zst`, `.gz`) is sent in its place to a client that takes it.
     pub precompressed: bool,
+    /// Fields of the replies to some paths.
+    pub headers: Rules,
 }
 
 /// A program, or a folder of programs, at a path.
@@ -244,6 +247,7 @@ impl SiteConfig {
             cgi_env: Vec::new(),
             precompressed: true,
             pages: Pages::default(),
+            headers: Rules::default(),
         }
     }
 }

@@ -372,6 +372,7 @@ fn page(status: Status, after: After) -> Expected {
         is_head: false,
         keep_alive: true,
         date: &[b' '; 29],
+        place: None,
         vary: Vary::Nothing,
     };
     let reply = Reply::error(status);

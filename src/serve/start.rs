@@ -192,6 +192,7 @@ fn site(config: &SiteConfig) -> Site {
             hidden,
             precompressed: config.precompressed,
             pages: config.pages.clone(),
+            headers: config.headers.clone(),
             ..SiteOptions::default()
         },
     }

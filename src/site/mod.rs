@@ -4,6 +4,7 @@
 //! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
 //! - [`resolve`] says where to look for the answer, and what to make of what was found; [`pages`] are what a site has
 //!   besides its files, [`listing`] is one of them.
+//! - [`headers`] are the fields that an operator wants in the replies to some paths, by [`pattern`].
 //! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
 //!   send.
 //! - [`cgi_env`] says what a script is told, [`cgi_reply`] what its output means.
@@ -13,10 +14,12 @@
 pub mod cgi_env;
 pub mod cgi_reply;
 
+pub mod headers;
 pub mod listing;
 pub mod log_line;
 pub mod mime;
 pub mod pages;
+pub mod pattern;
 pub mod reply;
 pub mod representation;
 pub mod resolve;
@@ -81,6 +84,8 @@ pub struct SiteOptions {
     pub precompressed: bool,
     /// What it answers with besides its files.
     pub pages: pages::Pages,
+    /// Fields of the replies to some paths.
+    pub headers: headers::Rules,
 }
 
 impl Default for SiteOptions {
@@ -91,6 +96,7 @@ impl Default for SiteOptions {
             hidden: Vec::new(),
             precompressed: true,
             pages: pages::Pages::default(),
+            headers: headers::Rules::default(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What to answer, as a value: the seam between policy and whatever moves bytes.
 
+use std::borrow::Cow;
+
+use super::headers::{DEFAULT_LINES, Place};
 use super::listing::{Format, ListingFacts};
 use super::page;
 use super::static_file::FileFacts;
@@ -92,6 +95,8 @@ pub struct HeadContext<'c> {
     pub keep_alive: bool,
     /// The time, as an IMF-fixdate.
     pub date: &'c [u8; 29],
+    /// Where it was asked, if the rules of a site apply there.
+    pub place: Option<Place<'c>>,
     /// What else of the request decided that this is the reply.
     pub vary: Vary,
 }
@@ -103,6 +108,12 @@ pub enum Vary {
     Nothing,
     /// On those that tell whether somebody goes to a page.
     Navigation,
+}
+
+impl HeadContext<'_> {
+    fn lines(&self) -> Cow<'static, [u8]> {
+        self.place.map_or(Cow::Borrowed(DEFAULT_LINES), |place| place.lines())
+    }
 }
 
 impl<'f> Reply<'f> {
@@ -243,7 +254,7 @@ impl<'f> Reply<'f> {
         match &self.0 {
             Kind::Whole(facts) => whole_file_head(facts, out),
             Kind::Part(facts, span) => {
-                write_start(Status::PARTIAL_CONTENT, out);
+                write_start(Status::PARTIAL_CONTENT, facts.lines.everywhere(), out);
                 write_content(facts, out);
                 write_framing(out, BodyFraming::Length(span.len));
                 write_content_range(out, *span, facts.len);
@@ -251,40 +262,40 @@ impl<'f> Reply<'f> {
             }
             // The type and the coding are those of the parts, and stand with them.
             Kind::Parts(facts, parts) => {
-                write_start(Status::PARTIAL_CONTENT, out);
+                write_start(Status::PARTIAL_CONTENT, facts.lines.everywhere(), out);
                 parts.write_content_type(out);
                 write_framing(out, BodyFraming::Length(parts.content_length()));
                 write_validators(facts, out);
             }
             // RFC 9110 section 15.4.5: what a 200 would have said about caching, and nothing about the content.
             Kind::NotModified(facts) => {
-                write_start(Status::NOT_MODIFIED, out);
+                write_start(Status::NOT_MODIFIED, facts.lines.everywhere(), out);
                 write_field(out, "ETag", facts.etag.as_bytes());
-                write_vary(facts, out);
+                write_caching(facts, out);
             }
             Kind::PreconditionFailed(facts) => {
-                self.write_page_start(out);
+                self.write_page_start(facts.lines.everywhere(), out);
                 write_vary(facts, out);
             }
             Kind::Unsatisfiable(facts) => {
-                self.write_page_start(out);
+                self.write_page_start(facts.lines.everywhere(), out);
                 write_content_range_unsatisfied(out, facts.len);
                 write_vary(facts, out);
             }
             Kind::Options(allow) => {
-                write_start(Status::NO_CONTENT, out);
+                write_start(Status::NO_CONTENT, &context.lines(), out);
                 write_field(out, "Allow", allow.as_bytes());
             }
             Kind::MethodNotAllowed(allow) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 write_field(out, "Allow", allow.as_bytes());
             }
             Kind::Moved(location) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 write_field(out, "Location", location);
             }
             Kind::Listing(facts) => {
-                write_start(Status::OK, out);
+                write_start(Status::OK, &context.lines(), out);
                 write_field(out, "Content-Type", facts.format.content_type().as_bytes());
                 write_framing(out, BodyFraming::Length(facts.len));
                 write_listing_validators(facts, out);
@@ -293,14 +304,14 @@ impl<'f> Reply<'f> {
                 }
             }
             Kind::ListingNotModified(facts) => {
-                write_start(Status::NOT_MODIFIED, out);
+                write_start(Status::NOT_MODIFIED, &context.lines(), out);
                 write_listing_validators(facts, out);
             }
             Kind::Failed(failure, page) => {
                 match page {
-                    None => self.write_page_start(out),
+                    None => self.write_page_start(&context.lines(), out),
                     Some(facts) => {
-                        write_start(failure.status, out);
+                        write_start(failure.status, &context.lines(), out);
                         write_field(out, "Content-Type", facts.content_type.as_bytes());
                         write_framing(out, BodyFraming::Length(facts.len));
                         // A page about a failure is not worth keeping, and its validators would be those of another
@@ -311,7 +322,7 @@ impl<'f> Reply<'f> {
                 failure.write_fields(out);
             }
             Kind::Error(_, retry_after_s) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 if let Some(seconds) = retry_after_s {
                     write_number(out, "Retry-After", u64::from(*seconds));
                 }
@@ -335,8 +346,8 @@ impl<'f> Reply<'f> {
         }
     }
 
-    fn write_page_start(&self, out: &mut Vec<u8>) {
-        write_start(self.status(), out);
+    fn write_page_start(&self, lines: &[u8], out: &mut Vec<u8>) {
+        write_start(self.status(), lines, out);
         if let Body::Bytes(_) = self.content() {
             write_field(out, "Content-Type", b"text/html; charset=utf-8");
         }
@@ -349,7 +360,7 @@ impl<'f> Reply<'f> {
 /// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps
 /// it per file; [`write_end`] completes it to what [`Reply::write_head`] writes.
 pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
-    write_start(Status::OK, out);
+    write_start(Status::OK, facts.lines.everywhere(), out);
     write_content(facts, out);
     write_framing(out, BodyFraming::Length(facts.len));
     write_validators(facts, out);
@@ -366,9 +377,10 @@ pub fn write_end(out: &mut Vec<u8>, context: &HeadContext<'_>) {
 }
 
 /// Appends the status line and the fields that no reply of this server's own is without.
-fn write_start(status: Status, out: &mut Vec<u8>) {
+fn write_start(status: Status, lines: &[u8], out: &mut Vec<u8>) {
     write_status(out, status);
-    out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
+    out.extend_from_slice(b"Server: ucaffeine\r\n");
+    out.extend_from_slice(lines);
 }
 
 /// Appends what a representation is, whole or in part.
@@ -383,6 +395,12 @@ fn write_validators(facts: &FileFacts, out: &mut Vec<u8>) {
     write_field(out, "Last-Modified", &facts.last_modified);
     write_field(out, "ETag", facts.etag.as_bytes());
     write_field(out, "Accept-Ranges", b"bytes");
+    write_caching(facts, out);
+}
+
+/// What a 304 repeats of a 200.
+fn write_caching(facts: &FileFacts, out: &mut Vec<u8>) {
+    out.extend_from_slice(facts.lines.caching());
     write_vary(facts, out);
 }
 

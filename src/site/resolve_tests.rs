@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::headers::Rules;
 use super::super::representation::Representations;
 use super::super::route::{Route, route};
 use super::super::static_file::{Circumstances, FileFacts, FileStat, static_file};
@@ -17,7 +18,7 @@ fn found(tree: &str, path: &[u8]) -> Found {
         () if is_there(path.to_owned()) => {
             let facts =
                 FileFacts::new(&FileStat { len: path.len() as u64, ..FileStat::default() }, path.as_bytes(), NOW_S);
-            Found::File(Representations::new(Box::new([facts])))
+            Found::File(Representations::new(Box::new([facts]), Rules::default().lines(path.as_bytes())))
         }
         () => Found::Nothing,
     }

@@ -1,5 +1,8 @@
 //! What a file, or the lack of one, answers to a request.
 
+use std::rc::Rc;
+
+use super::headers::Lines;
 use super::mime;
 use super::reply::{Allow, Reply, write_content};
 use super::representation::Representations;
@@ -42,7 +45,7 @@ pub struct FileStat {
     pub inode: u64,
 }
 
-/// All that replies about one representation of a file are made of. Built once, when the file is opened; no heap.
+/// All that replies about one representation of a file are made of. Built once, when the file is opened.
 #[derive(Clone, Debug)]
 pub struct FileFacts {
     /// Its length.
@@ -60,6 +63,8 @@ pub struct FileFacts {
     pub varies: bool,
     /// `mtime_s` as an IMF-fixdate.
     pub last_modified: [u8; 29],
+    /// What the rules of the site say about it.
+    pub lines: Rc<Lines>,
 }
 
 /// A strong entity tag with its quotes: 64 bits of hash over everything that changes when content does. A hash, because
@@ -163,6 +168,7 @@ impl FileFacts {
             coding,
             varies: false,
             last_modified: date::format(mtime_s),
+            lines: Rc::default(),
         }
     }
 }

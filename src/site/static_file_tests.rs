@@ -15,7 +15,7 @@ fn facts() -> FileFacts {
 }
 
 fn file() -> Representations {
-    Representations::new(Box::new([facts()]))
+    Representations::new(Box::new([facts()]), Lines::default())
 }
 
 /// The head and body that some request gets for a file: `ETAG` in the request stands for the file's own tag, and the
@@ -115,7 +115,7 @@ fn a_chosen_sibling_is_a_representation_of_its_own() {
         |coding, inode, len| FileFacts::coded(&FileStat { len, inode, ..STAT }, b"a.txt", Some(coding), NOW_S);
     let all = [facts(), sibling(Coding::Brotli, 78, 100), sibling(Coding::Gzip, 79, 120)];
     let tags: Vec<_> = all.iter().map(|facts| String::from_utf8_lossy(facts.etag.as_bytes()).into_owned()).collect();
-    let file = Found::File(Representations::new(all.into()));
+    let file = Found::File(Representations::new(all.into(), Lines::default()));
     let get = |fields: &[&str]| answered(&file, b"a.txt", "GET /a.txt", fields);
 
     let (head, body) = get(&["Accept-Encoding: gzip, br"]);

@@ -183,6 +183,7 @@ impl Call {
             is_head: self.method == Method::Head,
             keep_alive,
             date,
+            place: None,
             vary: Vary::Nothing,
         }
     }
