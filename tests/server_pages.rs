@@ -606,6 +606,28 @@ fn a_program_can_lead_to_a_listing_or_a_page() {
 }
 
 #[test]
+fn rules_for_headers_hold_for_listings_and_error_pages() {
+    let site = Site::new().file("d/x", "").file("404.html", "mine").file("about.html", "about");
+    let site = site.sh("cgi-bin/own.sh", "exit 1");
+    let args = ["--listing", "--clean-urls", "--error-page", "4xx=/404.html", "--header", "/ X-Ours: yes"];
+    let caching = ["--cache-control", "/ max-age=60", "--header", "/404.html X-Page: never"];
+    let server = Server::start(&site, args.into_iter().chain(caching));
+    let mut client = server.connect();
+    let listing = client.get("/d/").expect(200);
+    assert_eq!((listing.must("x-ours"), listing.must("cache-control")), ("yes", "no-cache"));
+    // A rule is compared with the path of the file, whatever the address; for an error, with the path that was asked for.
+    let about = client.get("/about").expect(200);
+    assert_eq!((about.must("x-ours"), about.must("cache-control")), ("yes", "max-age=60"));
+    assert_eq!(client.get("/about.html").expect(301).must("x-ours"), "yes");
+    let missing = client.get("/missing").expect(404);
+    assert_eq!((missing.must("x-ours"), missing.must("cache-control")), ("yes", "no-store"));
+    assert_eq!((missing.text(), missing.field("x-page")), ("mine".into(), None));
+    let script = client.get("/cgi-bin/missing.sh").expect(404);
+    assert_eq!((script.text(), script.field("x-ours")), ("mine".into(), None));
+    server.stop();
+}
+
+#[test]
 fn the_settings_have_three_names_each() {
     let site = Site::new().file("about.html", "about").file("404.html", "from the file").file("d/x", "");
     let config = "listing = true\nclean_urls = true\nspa_fallback = '/about.html'\n[error_page]\n404 = '/404.html'\n";
