@@ -51,6 +51,37 @@ fn a_picture_of_it() {
     server.stop();
 }
 
+/// A listing as a browser sees it: styled in spite of its policy, in both colours, and no name runs.
+#[test]
+fn a_listing_in_light_and_dark() {
+    let Some(browser) = browser() else { return };
+    let site = Site::new()
+        .file("<img src=x onerror=document.title=1>", "")
+        .file("\"onmouseover=alert(1) x=\"", "")
+        .file("photo-10.jpg", "ten")
+        .file("photo-9.jpg", "nine")
+        .file("folder/inside/file.txt", "");
+    let server = Launch::new(&site).args(["--listing"]).start();
+    let url = format!("http://{}/", server.addr);
+    let dom = dump(&browser, &url);
+    assert!(dom.contains("<title>/</title>"), "a name ran:\n{dom}");
+    assert!(!dom.contains("<img") && !dom.contains("onmouseover=\"") && dom.contains("&lt;img src=x"), "{dom}");
+    assert!(dom.find("photo-9.jpg") < dom.find("photo-10.jpg"), "{dom}");
+    assert!(dump(&browser, &format!("{url}folder/inside/")).contains("<a href=\"../../\"><bdi>Home</bdi></a>"));
+    let shots = [("light", "1"), ("dark", "0")].map(|(name, scheme)| {
+        // Kept, so that a person can look at it: target/tmp/listing-light.png and listing-dark.png.
+        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("listing-{name}.png"));
+        let _ = std::fs::remove_file(&picture);
+        let shot = format!("--screenshot={}", picture.display());
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        browse(&browser, &[&shot, &scheme, "--window-size=800,600", "--hide-scrollbars", &url]);
+        std::fs::read(&picture).expect("the picture")
+    });
+    assert!(shots.iter().all(|bytes| bytes.starts_with(b"\x89PNG")));
+    assert!(shots[0] != shots[1], "the dark page looks like the light one");
+    server.stop();
+}
+
 /// The example site as a clone has it, served from a copy: what git ignores (the download, the C program) is not needed here.
 fn example() -> (Site, Server) {
     let site = Site::new();

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use ucaffeine::serve::options::{Listen, Options, SiteConfig};
 use ucaffeine::serve::{CoreStats, Server};
+use ucaffeine::site::pages::{ErrorPage, Pages, Statuses};
 
 /// Of each kind, in rounds of [`ROUND`].
 const REQUESTS: usize = 10_000;
@@ -91,12 +92,12 @@ struct Case {
 #[test]
 fn a_cached_file_costs_no_allocation_and_two_entries() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (name, bytes) in [("1k.html", 1024), ("coded.html", 1024), ("coded.html.br", 700)] {
+    for (name, bytes) in [("1k.css", 1024), ("coded.css", 1024), ("coded.css.br", 700)] {
         std::fs::write(folder.path().join(name), vec![b'x'; bytes]).expect("a file");
     }
     // A name that the kernel does not know yet is looked up by a worker thread, whether or not there is such a file. What
     // is held here is that there is no other reason for one.
-    for name in ["1k.html.br", "1k.html.zst", "1k.html.gz", "coded.html.zst", "coded.html.gz"] {
+    for name in ["1k.css.br", "1k.css.zst", "1k.css.gz", "coded.css.zst", "coded.css.gz"] {
         assert!(!folder.path().join(name).exists());
     }
     let options = Options {
@@ -105,11 +106,24 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         cores: Some(1),
         ..Options::default()
     };
+    hold_all(options.clone());
+    // What a site may have besides its files costs a file that is there nothing.
+    let pages = Pages {
+        listing: true,
+        clean_urls: true,
+        spa_fallback: Some("app.html".into()),
+        error_pages: vec![ErrorPage { statuses: Statuses::Class(4), path: "404.html".into() }],
+    };
+    let site = SiteConfig { pages, ..SiteConfig::files_only(folder.path().into()) };
+    hold_all(Options { sites: vec![site], ..options });
+}
+
+fn hold_all(options: Options) {
     let server = Server::start(options).expect("a server");
     let [Listen::Tcp(addr)] = *server.listening() else { panic!("one address") };
     let core = threads().into_iter().find(|(_, name)| name == "core-0").expect("the core's thread").0;
     let etag = etag(addr);
-    let get = "GET /1k.html HTTP/1.1\r\nHost: test\r\n".to_owned();
+    let get = "GET /1k.css HTTP/1.1\r\nHost: test\r\n".to_owned();
     let cases = [
         ("GET", format!("{get}\r\n"), "HTTP/1.1 200", 1024),
         ("HEAD", format!("{}\r\n", get.replacen("GET", "HEAD", 1)), "HTTP/1.1 200", 0),
@@ -251,7 +265,7 @@ impl Client {
 
 fn etag(addr: SocketAddr) -> String {
     let mut client = Client::connect(addr);
-    client.stream.write_all(b"HEAD /1k.html HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("send");
+    client.stream.write_all(b"HEAD /1k.css HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("send");
     let mut head = String::new();
     client.stream.read_to_string(&mut head).expect("a head");
     let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with("etag:")).expect("an ETag");

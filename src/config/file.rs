@@ -79,12 +79,12 @@ impl File<'_> {
                     self.scalar(name, "", value);
                 }
             }
-            DeValue::Table(table) if matches!(name, "cgi" | "cgi-env") => self.pairs(name, "", table),
+            DeValue::Table(table) if matches!(name, "cgi" | "cgi-env" | "error-page") => self.pairs(name, "", table),
             _ => self.scalar(name, "", value),
         }
     }
 
-    /// `[cgi]` and `[cgi_env]`: a key and its value are what stands before and after `=` in the flag. A table in
+    /// `[cgi]`, `[cgi_env]` and `[error_page]`: a key and its value are what stands before and after `=` in the flag. A table in
     /// `[cgi_env]` is for one mount: its key is what stands before `:`.
     fn pairs(&mut self, name: &'static str, mount: &str, table: &DeTable<'_>) {
         for (key, value) in table {

@@ -120,6 +120,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Each core's cache of hot files; 0 turns it off";
     "cached-file-bytes-max" Bytes FileLimits 0..=SIZE, files.cached_file_bytes_max,
         "The largest file that is cached; larger ones are sent by sendfile";
+    "listing-entries-max" Count FileLimits 1..=COUNT, files.listing_entries_max,
+        "Names in a listing: the first ones, with the number of all";
 };
 
 impl Limit {
@@ -245,7 +247,7 @@ mod tests {
             spool_memory_bytes_max,
             spool_file_bytes_max,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max } = options.files;
+        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max, listing_entries_max } = options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,
@@ -276,6 +278,7 @@ mod tests {
             cache_bytes_max as u64,
             cached_file_bytes_max as u64,
             ranges_max as u64,
+            listing_entries_max as u64,
             options.drain_ms_max,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,

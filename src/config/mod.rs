@@ -8,6 +8,7 @@ mod headers;
 mod limits;
 mod listen;
 mod mounts;
+mod pages;
 mod problem;
 mod settings;
 mod sources;
@@ -59,6 +60,7 @@ impl Config {
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
+        let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
         let mut options = Options {
             listen,
             cores: decide(&layers, "cores", None, cores, &mut problems),
@@ -66,7 +68,7 @@ impl Config {
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
             sites: site
                 .into_iter()
-                .map(|site| SiteConfig { precompressed, headers: headers.clone(), ..site })
+                .map(|site| SiteConfig { precompressed, headers: headers.clone(), pages: pages.clone(), ..site })
                 .collect(),
             ..Options::default()
         };

@@ -102,7 +102,7 @@ fn parse_element(element: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// `0[.ddd]` or `1[.000]` (section 12.4.2), in thousandths.
-fn parse_qvalue(text: &[u8]) -> Option<u16> {
+pub(super) fn parse_qvalue(text: &[u8]) -> Option<u16> {
     let (whole, decimals) = match text {
         [whole] | [whole, b'.'] => (*whole, &[][..]),
         [whole, b'.', decimals @ ..] => (*whole, decimals),

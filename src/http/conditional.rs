@@ -39,6 +39,18 @@ pub fn evaluate(fields: &Fields<'_>, method: Method, etag: &[u8], mtime: u64) ->
     }
 }
 
+/// As [`evaluate`], for what has a weak tag (`opaque` is the tag without its `W/`) and no Last-Modified: no tag of If-Match
+/// matches a weak one, and dates say nothing (sections 13.1.1, 13.1.3 and 13.1.4).
+pub fn evaluate_weak(fields: &Fields<'_>, opaque: &[u8]) -> Precondition {
+    if fields.has(Known::IfMatch) && !names_tag(fields, Known::IfMatch, |_| false) {
+        return Precondition::PreconditionFailed;
+    }
+    match fields.has(Known::IfNoneMatch) && names_tag(fields, Known::IfNoneMatch, |tag| tag.opaque == opaque) {
+        true => Precondition::NotModified,
+        false => Precondition::Proceed,
+    }
+}
+
 /// Whether Range may be honoured (RFC 9110 section 13.1.5): there is no If-Range, or it names exactly this
 /// representation. A tag must be strong. So must a date, and one is only if the file cannot have changed again within
 /// its second: `now` is later.

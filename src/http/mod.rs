@@ -1,12 +1,13 @@
 //! HTTP/1.1, as bytes and meaning (RFC 9110, RFC 9112). Pure: no I/O, no clock, no descriptors.
 //!
 //! - Requests: [`conn`] (whose turn it is, and until when), [`head`] (one head), [`request`] (what it says), [`body`]
-//!   (framing and chunks), [`path`], [`range`], [`conditional`], [`coding`].
+//!   (framing and chunks), [`path`], [`range`], [`conditional`], [`accept`] (types), [`coding`].
 //! - Responses: [`response`] (the bytes of a head), [`multipart`] (several ranges in one body), [`status`], [`date`].
 //!
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod body;
 mod chunked;
 pub mod coding;

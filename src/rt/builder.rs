@@ -20,6 +20,7 @@ pub struct Builder {
     sizes: RingSizes,
     /// Runtimes of this process that share its locked memory.
     sharers: usize,
+    helper_cpus: Vec<usize>,
 }
 
 impl Default for Builder {
@@ -37,7 +38,7 @@ impl Builder {
         let (sq_entries, cq_entries) = LADDER[0];
         let direct_slots = sys::socket::nofile().min(1 << 16) as u32;
         let sizes = RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots };
-        Builder { sizes, sharers: 1 }
+        Builder { sizes, sharers: 1, helper_cpus: Vec::new() }
     }
 
     /// How many sockets the ring's own descriptor table holds; at most RLIMIT_NOFILE.
@@ -60,6 +61,12 @@ impl Builder {
     pub fn recv_buffers(mut self, count: u16, bytes: usize) -> Builder {
         assert!(count.is_power_of_two() && count <= 1 << 15, "{count} is not a power of two up to 32,768");
         (self.sizes.buffers, self.sizes.buffer_bytes) = (count, bytes);
+        self
+    }
+
+    /// The CPUs that helper threads may run on ([`super::blocking`]); by default those of this thread, which may be pinned.
+    pub fn helper_cpus(mut self, cpus: &[usize]) -> Builder {
+        self.helper_cpus = cpus.to_owned();
         self
     }
 
@@ -130,6 +137,7 @@ impl Builder {
             direct,
             mailbox,
             stats: stats::Counters::default(),
+            helpers: super::blocking::Helpers::new(&self.helper_cpus),
             main_woken: Cell::new(false),
             recv_total: Cell::new(recv_total),
             pushed: Cell::new(0),

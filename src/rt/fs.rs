@@ -1,10 +1,14 @@
 //! Files: opened and read on the ring; facts by plain `fstat(2)`, because STATX always goes to a worker thread.
 
+mod read_dir;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+pub use read_dir::ReadDir;
 
 use super::op::{Op, Unclaimed, filled};
 use super::sys::file::{self, OpenRequest};
@@ -260,13 +264,16 @@ async fn open_at(dir: i32, request: OpenRequest) -> (io::Result<OwnedFd>, OpenRe
 }
 
 fn metadata(fd: impl AsFd) -> io::Result<Metadata> {
-    let stat = file::stat(fd)?;
+    Ok(facts(&file::stat(fd)?))
+}
+
+fn facts(stat: &rustix::fs::Stat) -> Metadata {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
         _ => Kind::Special,
     };
-    Ok(Metadata {
+    Metadata {
         kind,
         len: stat.st_size as u64,
         mode: stat.st_mode & 0o7777,
@@ -274,5 +281,5 @@ fn metadata(fd: impl AsFd) -> io::Result<Metadata> {
         ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
         inode: stat.st_ino,
         device: stat.st_dev,
-    })
+    }
 }

@@ -43,6 +43,7 @@ mod sim_tests;
 pub(crate) mod spawner;
 mod stats;
 
+pub mod blocking;
 pub mod fs;
 pub mod net;
 pub mod process;
@@ -95,6 +96,7 @@ pub(crate) struct Core {
     pub(crate) direct: Rc<direct::DirectTable>,
     mailbox: Arc<mailbox::Mailbox>,
     pub(crate) stats: stats::Counters,
+    helpers: blocking::Helpers,
     main_woken: Cell<bool>,
     /// Bytes after which a receive ends by itself, so that one pass cannot fill the pool from one socket; 0 where the
     /// kernel does not know of it.

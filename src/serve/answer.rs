@@ -2,6 +2,7 @@
 //! be waited for. Requests borrow from the connection's bytes, so nothing of one survives this; where a fact is missing
 //! the caller finds it out and comes back, and the request is read again.
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -13,17 +14,20 @@ use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
 use crate::rt::fs::File;
 use crate::site::headers::Place;
-use crate::site::reply::{Body, HeadContext, Reply, write_end};
-use crate::site::route::{Route, route};
-use crate::site::static_file::{Circumstances, static_file};
+use crate::site::listing::{ListingFacts, reply as listing_reply};
+use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
+use crate::site::resolve::{Look, Search, Verdict};
+use crate::site::route::{Named, Route, route};
+use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file};
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
-use super::cgi;
 use super::file_cache::{Content, Entry};
 use super::link::Link;
+use super::listing::{self, Listed};
 use super::parts::Parts;
 use super::worker::Worker;
+use super::{cgi, error_page};
 
 /// Replies that gather before they are sent, when requests are pipelined.
 pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
@@ -38,7 +42,11 @@ pub(super) enum Step {
     /// Send what has gathered: it is much.
     Flush,
     /// Find out what is at a path of a site, and come back with it.
-    Learn { site: usize, path: Box<[u8]> },
+    Learn { site: usize, path: Box<[u8]>, look: Look },
+    /// The same, of the page for an error.
+    LearnPage { site: usize, path: Box<[u8]>, failure: Failure },
+    /// List a folder, and come back with the page.
+    List(listing::Order),
     /// Send what has gathered and these bytes.
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
@@ -58,7 +66,9 @@ pub(super) enum Step {
 /// What the last step was missing.
 pub(super) enum Learned {
     Nothing,
-    File(Rc<Entry>),
+    File(Look, Rc<Entry>),
+    Page(Box<(Failure, Rc<Entry>)>),
+    Listing(Box<Listed>),
     Script(Box<cgi::Located>),
 }
 
@@ -74,8 +84,12 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             Event::NeedBytes { until } => return Step::Receive { until },
             Event::Over => return Step::Close { linger: false },
             Event::Refuse(refusal) => {
-                refuse(worker, out, link.peer.as_deref(), refusal);
-                return Step::Close { linger: true };
+                let learned = std::mem::replace(&mut learned, Learned::Nothing);
+                return match refuse(worker, out, link.peer.as_deref(), refusal, learned) {
+                    Some(_) if !out.is_empty() => Step::Flush,
+                    Some(missing) => missing,
+                    None => Step::Close { linger: true },
+                };
             }
             Event::Request { request, head_len } => {
                 let log = worker.log.as_ref();
@@ -137,20 +151,42 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
     }
 }
 
-/// The answer to what is not a request, or not one that can be served.
-fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal) {
+/// The answer to what is not a request, or not one that can be served; or what is missing for it. No site was asked for, so
+/// a page is that of the one that answers for every host.
+fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal, learned: Learned) -> Option<Step> {
     use crate::http::request::Version;
+    let site = site::select(&worker.sites, b"");
+    let page = match learned {
+        Learned::Page(page) => Some(page.1),
+        _ => match error_page::known(worker, site, Failure::new(refusal.status)) {
+            error_page::Known::BuiltIn => None,
+            error_page::Known::Page(entry) => Some(entry),
+            error_page::Known::Missing(step) => return Some(step),
+        },
+    };
     worker.metrics.requests.add(1);
     let date = worker.date();
-    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date, place: None };
-    let reply = Reply::error(refusal.status);
+    let context = HeadContext {
+        version: Version::Http11,
+        is_head: false,
+        keep_alive: false,
+        date: &date,
+        place: None,
+        vary: Vary::Nothing,
+    };
     tracing::debug!(status = ?refusal.status, why = refusal.why, "refused");
     reserve(worker, out);
+    // The connection is at its end: only what can be sent with the head goes along.
+    let in_memory = page.as_ref().and_then(|page| error_page::in_memory(page));
+    let reply = Reply::failed(Failure::new(refusal.status), in_memory.map(|(facts, _)| facts));
     reply.write_head(out, &context);
-    if let Body::Bytes(bytes) = reply.body(&context) {
-        out.extend_from_slice(bytes);
+    match (reply.body(&context), in_memory) {
+        (Body::Bytes(bytes), _) => out.extend_from_slice(bytes),
+        (Body::File(_), Some((_, bytes))) => out.extend_from_slice(bytes),
+        _ => {}
     }
     access_log::refused(worker, peer, refusal.status);
+    None
 }
 
 /// One request and what is needed to answer it.
@@ -165,18 +201,32 @@ struct Answer<'a> {
 enum Decision<'a> {
     /// Something has to be found out first.
     Missing(Step),
-    /// About a path where files are.
-    Reply(Reply<'a>),
-    /// About one where scripts are: they say themselves what their replies say.
-    NoScript(Reply<'a>),
-    File(Rc<Entry>),
+    Reply(Reply<'a>, Asked),
+    File(Rc<Entry>, Vary),
+    /// An error with a page of the site's own.
+    Failed(Failure, Rc<Entry>, Asked),
+    Listing(ListingFacts, Bytes),
     Run(Box<cgi::Located>),
 }
 
 impl Decision<'_> {
     fn is_bad_request(&self) -> bool {
-        matches!(self, Decision::Reply(reply) | Decision::NoScript(reply) if reply.status() == Status::BAD_REQUEST)
+        let status = match self {
+            Decision::Reply(reply, _) => reply.status(),
+            Decision::Failed(failure, ..) => failure.status(),
+            _ => return false,
+        };
+        status == Status::BAD_REQUEST
     }
+}
+
+/// At what kind of path something was asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// Where files are, and the rules of the site for them.
+    File(Vary),
+    /// Where scripts are: they say themselves what their replies say.
+    Script,
 }
 
 /// A status, and how many bytes of body it came with: for the log.
@@ -184,28 +234,33 @@ type Written = (Status, u64);
 
 impl<'a> Answer<'a> {
     fn decide(&self, learned: Learned) -> Decision<'a> {
+        let worker = self.worker;
+        let index = site::select(&worker.sites, self.request.host);
+        match (self.find(index, learned), worker.sites[index].options.pages.error_pages.is_empty()) {
+            (decided, true) => decided,
+            (decided, false) => self.with_page(index, decided),
+        }
+    }
+
+    /// What answers, as far as it is known; an error has the built-in page.
+    fn find(&self, index: usize, learned: Learned) -> Decision<'a> {
         let (worker, request) = (self.worker, self.request);
-        let index = site::select(&worker.sites, request.host);
         let mut path = worker.path.borrow_mut();
         match (route(&worker.sites[index], request, &mut path), learned) {
-            (Route::Reply(reply), _) => Decision::Reply(reply),
-            (Route::File, Learned::File(entry)) => Decision::File(entry),
-            (Route::File, _) => match worker.files[index].get(&path, worker.now_ms()) {
-                Some(entry) => {
-                    worker.metrics.cache_hits.add(1);
-                    Decision::File(entry)
-                }
-                None => {
-                    worker.metrics.cache_misses.add(1);
-                    Decision::Missing(Step::Learn { site: index, path: path.as_slice().into() })
-                }
-            },
+            (route, Learned::Page(page)) => {
+                let (failure, entry) = *page;
+                // An error page may not be stored, so what it depends on matters to nobody.
+                let asked = if let Route::Cgi(_) = route { Asked::Script } else { Asked::File(Vary::Nothing) };
+                Decision::Failed(failure, entry, asked)
+            }
+            (Route::Reply(reply), _) => Decision::Reply(reply, Asked::File(Vary::Nothing)),
+            (Route::File(named), learned) => self.search(index, &path, named, learned),
             (Route::Cgi(_), _) if cgi::body_is_too_large(worker, request.framing) => {
-                Decision::NoScript(Reply::error(Status::CONTENT_TOO_LARGE))
+                Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE), Asked::Script)
             }
             (Route::Cgi(_), Learned::Script(located)) => match located.place {
                 Ok(_) => Decision::Run(located),
-                Err(status) => Decision::NoScript(Reply::error(status)),
+                Err(status) => Decision::Reply(Reply::error(status), Asked::Script),
             },
             (Route::Cgi(cgi), _) => {
                 let wanted = cgi::Wanted { site: index, route: cgi, rest: path.as_slice().into() };
@@ -214,16 +269,107 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Looks where `resolve` says, until there is an answer or something is not known. Each look is a later one than the one
+    /// before it, so there are few.
+    fn search(&self, index: usize, path: &[u8], named: Named, learned: Learned) -> Decision<'a> {
+        let site = &self.worker.sites[index];
+        let search = Search { site, request: self.request, path, named };
+        let mut next = match learned {
+            Learned::File(look, entry) => self.judge(index, &search, look, entry),
+            Learned::Listing(listed) => self.listed(&search, *listed),
+            _ => ControlFlow::Continue(Look::Asked),
+        };
+        loop {
+            let look = match next {
+                ControlFlow::Continue(look) => look,
+                ControlFlow::Break(decided) => return decided,
+            };
+            next = match self.look(index, search.place(look, &mut Vec::new()), look) {
+                Ok(entry) => self.judge(index, &search, look, entry),
+                Err(missing) => ControlFlow::Break(Decision::Missing(missing)),
+            };
+        }
+    }
+
+    /// What is known to be at a path, or the step that finds it out.
+    fn look(&self, site: usize, path: &[u8], look: Look) -> Result<Rc<Entry>, Step> {
+        let worker = self.worker;
+        match worker.files[site].get(path, worker.now_ms()) {
+            Some(entry) => {
+                worker.metrics.cache_hits.add(1);
+                Ok(entry)
+            }
+            None => {
+                worker.metrics.cache_misses.add(1);
+                Err(Step::Learn { site, path: path.into(), look })
+            }
+        }
+    }
+
+    /// The answer that was found, or where to look next.
+    fn judge(&self, site: usize, search: &Search<'_>, look: Look, entry: Rc<Entry>) -> ControlFlow<Decision<'a>, Look> {
+        ControlFlow::Break(match search.verdict(look, &entry.found) {
+            Verdict::Found(vary) => Decision::File(entry, vary),
+            Verdict::Reply(reply, vary) => Decision::Reply(reply, Asked::File(vary)),
+            Verdict::Look(next) => return ControlFlow::Continue(next),
+            Verdict::List(wanted) => {
+                let path = search.place(look, &mut Vec::new()).into();
+                Decision::Missing(Step::List(listing::Order { site, path, wanted }))
+            }
+        })
+    }
+
+    fn listed(&self, search: &Search<'_>, listed: Listed) -> ControlFlow<Decision<'a>, Look> {
+        ControlFlow::Break(match listed {
+            Listed::Page(facts, page) => match listing_reply(self.request, &facts).failure() {
+                Some(failure) => Decision::Reply(Reply::failed(failure, None), Asked::File(Vary::Nothing)),
+                None => Decision::Listing(facts, page),
+            },
+            Listed::Busy => Decision::Reply(Reply::unavailable(listing::RETRY_AFTER_S), Asked::File(Vary::Nothing)),
+            Listed::Nothing => match search.nothing() {
+                Ok((reply, vary)) => Decision::Reply(reply, Asked::File(vary)),
+                Err(next) => return ControlFlow::Continue(next),
+            },
+        })
+    }
+
+    /// The page of the site's own for an error, if it has one.
+    fn with_page(&self, site: usize, decided: Decision<'a>) -> Decision<'a> {
+        let (failure, asked) = match &decided {
+            Decision::Reply(reply, asked) => (reply.failure(), *asked),
+            Decision::File(entry, vary) if !is_surely_fine(self.request, &entry.found) => {
+                (self.about(&entry.found).failure(), Asked::File(*vary))
+            }
+            _ => return decided,
+        };
+        let Some(failure) = failure else { return decided };
+        match error_page::known(self.worker, site, failure) {
+            error_page::Known::BuiltIn => decided,
+            error_page::Known::Page(entry) => Decision::Failed(failure, entry, asked),
+            error_page::Known::Missing(step) => Decision::Missing(step),
+        }
+    }
+
     /// Puts the decision into bytes, as far as that can be done at once.
     fn write(&self, decided: Decision<'_>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
+        let (path, date) = (self.worker.path.borrow(), self.worker.date());
+        let context = |asked| {
+            let context = self.context(keep_alive, &date);
+            match asked {
+                Asked::File(vary) => HeadContext { place: Some(self.place(&path)), vary, ..context },
+                Asked::Script => context,
+            }
+        };
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
-            Decision::Reply(reply) => {
-                let path = self.worker.path.borrow();
-                (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None)
+            Decision::Reply(reply, asked) => (self.plain(&reply, &context(asked), out), None),
+            Decision::File(entry, vary) => {
+                self.file(&self.about(&entry.found), &entry, &context(Asked::File(vary)), out)
             }
-            Decision::NoScript(reply) => (self.plain(&reply, None, out, keep_alive), None),
-            Decision::File(entry) => self.file(&entry, out, keep_alive),
+            Decision::Failed(failure, entry, asked) => {
+                self.file(&Reply::failed(failure, error_page::facts(&entry)), &entry, &context(asked), out)
+            }
+            Decision::Listing(facts, page) => self.listing(&facts, page, &context(Asked::File(Vary::Nothing)), out),
             Decision::Run(located) => {
                 let call = cgi::Call::new(self.worker, self.request, &located);
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
@@ -231,14 +377,23 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// What the policy makes of what was found.
+    fn about<'f>(&self, found: &'f Found) -> Reply<'f> {
+        let path = self.worker.path.borrow();
+        let given = Circumstances {
+            now_s: self.worker.unix_s(),
+            ranges_max: self.worker.options.files.ranges_max,
+            boundary: &|| self.worker.boundary(),
+        };
+        static_file(self.request, &path, found, &given)
+    }
+
     /// A reply that has no file.
-    fn plain(&self, reply: &Reply<'_>, place: Option<Place<'_>>, out: &mut Vec<u8>, keep_alive: bool) -> Written {
-        let date = self.worker.date();
-        let context = HeadContext { place, ..self.context(keep_alive, &date) };
+    fn plain(&self, reply: &Reply<'_>, context: &HeadContext<'_>, out: &mut Vec<u8>) -> Written {
         reserve(self.worker, out);
-        reply.write_head(out, &context);
+        reply.write_head(out, context);
         let mut sent = 0;
-        if let Body::Bytes(bytes) = reply.body(&context) {
+        if let Body::Bytes(bytes) = reply.body(context) {
             out.extend_from_slice(bytes);
             sent = bytes.len() as u64;
         }
@@ -247,34 +402,29 @@ impl<'a> Answer<'a> {
     }
 
     /// A reply about what was found at a path.
-    fn file(&self, entry: &Rc<Entry>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
-        let path = self.worker.path.borrow();
-        let given = Circumstances {
-            now_s: self.worker.unix_s(),
-            ranges_max: self.worker.options.files.ranges_max,
-            boundary: &|| self.worker.boundary(),
-        };
-        let reply = static_file(self.request, &path, &entry.found, &given);
-        let date = self.worker.date();
-        let context = self.context(keep_alive, &date);
-        let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
-            return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
+    fn file(
+        &self,
+        reply: &Reply<'_>,
+        entry: &Entry,
+        context: &HeadContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Written, Option<Step>) {
+        let (body, Some(held)) = (reply.body(context), entry.held(reply.coding())) else {
+            return (self.plain(reply, context, out), None);
         };
         let body_bytes = match &body {
-            Body::Empty | Body::Bytes(_) => {
-                return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
-            }
+            Body::Empty | Body::Bytes(_) => return (self.plain(reply, context, out), None),
             Body::File(span) => span.len,
             Body::Parts(parts) => parts.content_length(),
         };
         reserve(self.worker, out);
         if reply.is_whole() {
             out.extend_from_slice(&held.head);
-            write_end(out, &context);
+            write_end(out, context);
         } else {
-            reply.write_head(out, &context);
+            reply.write_head(out, context);
         }
-        self.log(&reply, body_bytes);
+        self.log(reply, body_bytes);
         let step = match (body, &held.content) {
             (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
             (Body::File(span), Content::Memory(bytes)) => {
@@ -292,10 +442,26 @@ impl<'a> Answer<'a> {
         ((reply.status(), body_bytes), step)
     }
 
+    /// The page of a listing, or that it has not changed.
+    fn listing(
+        &self,
+        facts: &ListingFacts,
+        page: Bytes,
+        context: &HeadContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> (Written, Option<Step>) {
+        let reply = listing_reply(self.request, facts);
+        let Body::File(span) = reply.body(context) else { return (self.plain(&reply, context, out), None) };
+        reserve(self.worker, out);
+        reply.write_head(out, context);
+        self.log(&reply, span.len);
+        ((reply.status(), span.len), Some(Step::SendBytes(page)))
+    }
+
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
         use crate::http::request::Method;
         let is_head = self.request.method == Method::Head;
-        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None }
+        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None, vary: Vary::Nothing }
     }
 
     /// Where the files of a site are, its rules apply, whether or not there is one.

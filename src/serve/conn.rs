@@ -17,7 +17,7 @@ use super::link::Link;
 use super::registry::SeatGuard;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
-use super::{access_log, cgi};
+use super::{access_log, cgi, learn};
 
 /// Serves one connection until it closes.
 ///
@@ -100,15 +100,16 @@ fn act<'a>(
     step: Step,
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
-        Step::Learn { site, path } => {
+        // The usual one, at the size that it has.
+        Step::Learn { site, path, look } => {
             let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
             Box::pin(async move {
                 let entry = worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await;
-                Ok(After::GoOn(Learned::File(entry)))
+                Ok(After::GoOn(Learned::File(look, entry)))
             })
         }
-        Step::FindScript(wanted) => {
-            Box::pin(async move { Ok(After::GoOn(Learned::Script(cgi::locate(link, worker, wanted).await))) })
+        step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_)) => {
+            Box::pin(async move { Ok(After::GoOn(learn::learn(link, worker, step).await)) })
         }
         Step::Flush => Box::pin(async move {
             transfer::flush(link, worker).await?;

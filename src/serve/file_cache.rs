@@ -89,6 +89,11 @@ impl FileCache {
         }
     }
 
+    /// The folder whose files these are.
+    pub(super) fn root(&self) -> &Dir {
+        &self.root
+    }
+
     /// What is known about a path, if it may still be trusted.
     pub(super) fn get(&self, path: &[u8], now_ms: u64) -> Option<Rc<Entry>> {
         let entries = self.entries.borrow();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::http::limits::Limits;
 use crate::site::headers::Rules;
+use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,8 @@ pub struct SiteConfig {
     pub hidden: Vec<PathBuf>,
     /// Variables for every script of the site.
     pub cgi_env: Vec<EnvVar>,
+    /// What it answers with besides its files.
+    pub pages: Pages,
     /// Whether a compressed sibling of a file (`a.css.br`, `.zst`, `.gz`) is sent in its place to a client that takes it.
     pub precompressed: bool,
     /// Fields of the replies to some paths.
@@ -153,6 +156,8 @@ pub struct FileOptions {
     pub cached_file_bytes_max: usize,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
+    /// Names in the listing of a folder.
+    pub listing_entries_max: usize,
 }
 
 /// Where a line per request goes.
@@ -221,7 +226,12 @@ impl Default for CgiOptions {
 
 impl Default for FileOptions {
     fn default() -> FileOptions {
-        FileOptions { cache_bytes_max: 64 << 20, cached_file_bytes_max: 256 << 10, ranges_max: 200 }
+        FileOptions {
+            cache_bytes_max: 64 << 20,
+            cached_file_bytes_max: 256 << 10,
+            ranges_max: 200,
+            listing_entries_max: 10_000,
+        }
     }
 }
 
@@ -236,6 +246,7 @@ impl SiteConfig {
             hidden,
             cgi_env: Vec::new(),
             precompressed: true,
+            pages: Pages::default(),
             headers: Rules::default(),
         }
     }

@@ -20,7 +20,7 @@ use crate::rt::driver::sim::seeds::{Plan, check_plans, first_to_find};
 use crate::rt::driver::sim::{Client, Incoming, Rng, World};
 use crate::rt::process::Spawner;
 use crate::rt::{self, Bug, Either, join2, select2, time};
-use crate::site::reply::{Body, HeadContext, Reply};
+use crate::site::reply::{Body, HeadContext, Reply, Vary};
 
 /// Seeds that a planted fault must be found within.
 const FIND_WITHIN: u64 = 2_000;
@@ -367,8 +367,14 @@ fn post(rng: &mut Rng, path: &str) -> (Vec<u8>, Expected) {
 
 /// An error with its page.
 fn page(status: Status, after: After) -> Expected {
-    let context =
-        HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: &[b' '; 29], place: None };
+    let context = HeadContext {
+        version: Version::Http11,
+        is_head: false,
+        keep_alive: true,
+        date: &[b' '; 29],
+        place: None,
+        vary: Vary::Nothing,
+    };
     let reply = Reply::error(status);
     let Body::Bytes(page) = reply.body(&context) else { panic!("{status:?} has no page") };
     Expected { status, length: Some(page.len()), body: page.into(), content_range: None, after }

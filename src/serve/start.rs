@@ -1,6 +1,7 @@
 //! From options to running cores.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::rt::cpu::{self, CpuFacts, CpuId};
-use crate::rt::fs::Dir;
+use crate::rt::fs::{Dir, Kind};
 use crate::rt::net::{self, Share};
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
@@ -59,6 +60,7 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         nofile,
     });
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
+    shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let mut server = Server { listening, plan, stop, cores: Vec::new(), running };
@@ -100,8 +102,12 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
             tracing::debug!(%error, "no short slice: scripts on the same core may delay it");
         }
         let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
-        let builder = rt::Builder::new().direct_slots(slots as u32).sharers(shared.cores);
-        let runtime = builder.build().map_err(StartError::Uring)?;
+        let runtime = rt::Builder::new()
+            .direct_slots(slots as u32)
+            .sharers(shared.cores)
+            .helper_cpus(&shared.cpus)
+            .build()
+            .map_err(StartError::Uring)?;
         let worker = runtime.block_on(async { build_worker(shared, spawner) })?;
         Ok((runtime, Rc::new(worker)))
     })();
@@ -132,6 +138,23 @@ pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, 
     }
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files, mounts, shared, spawner, log))
+}
+
+/// A page that cannot be had is no reason not to serve, and it may still come; but whoever named it should know.
+fn warn_of_missing_pages(config: &SiteConfig) {
+    let open = |path: &str| {
+        let metadata = Dir::open(&config.root)?.metadata(path.as_bytes())?;
+        if metadata.kind != Kind::File {
+            return Err(io::Error::other("not a file"));
+        }
+        std::fs::File::open(config.root.join(path))
+    };
+    let pages: BTreeSet<&str> = config.pages.files().collect();
+    for path in pages {
+        if let Err(error) = open(path) {
+            tracing::warn!(%error, "no page at /{path}: until there is one, the built-in pages are sent");
+        }
+    }
 }
 
 fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
@@ -169,6 +192,7 @@ fn site(config: &SiteConfig) -> Site {
             env: pairs(&config.cgi_env),
             hidden,
             precompressed: config.precompressed,
+            pages: config.pages.clone(),
             headers: config.headers.clone(),
             ..SiteOptions::default()
         },

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::date;
@@ -54,6 +55,8 @@ pub(super) struct Worker {
     /// Room for the path of the request that is being routed.
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
+    /// Of listings that clients have yet to take.
+    pub(super) listing_bytes: Arc<AtomicUsize>,
     clock: Clock,
     /// The start of every request's tag, random; and how many there were.
     tags: (u64, Cell<u64>),
@@ -94,6 +97,7 @@ impl Worker {
             stop: shared.stop.clone(),
             path: RefCell::default(),
             draining: Cell::new(false),
+            listing_bytes: Arc::default(),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
             secret: (RandomState::new(), Cell::new(0)),

@@ -89,6 +89,63 @@ const ARCHIVES: [&str; 12] = [
     "application/zstd",
 ];
 
+/// Whether a path names, by its extension, what pages are made of: code, styles, pictures, fonts, media, data. Only names
+/// that nobody would take for a page's: `/v1.2` and `/users/john.doe` are none.
+pub fn is_asset(path: &[u8]) -> bool {
+    extension(path).is_some_and(|extension| ASSETS.iter().any(|asset| asset.eq_ignore_ascii_case(extension)))
+}
+
+const ASSETS: [&str; 48] = [
+    "7z",
+    "aac",
+    "apng",
+    "avif",
+    "bin",
+    "bmp",
+    "br",
+    "css",
+    "csv",
+    "eot",
+    "flac",
+    "gif",
+    "gz",
+    "ico",
+    "jpeg",
+    "jpg",
+    "js",
+    "json",
+    "jsonld",
+    "jxl",
+    "m4a",
+    "m4v",
+    "map",
+    "mjs",
+    "mov",
+    "mp3",
+    "mp4",
+    "oga",
+    "ogg",
+    "ogv",
+    "opus",
+    "otf",
+    "pdf",
+    "png",
+    "rss",
+    "svg",
+    "ttf",
+    "txt",
+    "vtt",
+    "wasm",
+    "wav",
+    "webm",
+    "webmanifest",
+    "webp",
+    "woff",
+    "woff2",
+    "xml",
+    "zip",
+];
+
 /// What follows the last dot of the last component. A dotfile (`.profile`) has none.
 fn extension(path: &[u8]) -> Option<&str> {
     let name = path.rsplit(|byte| *byte == b'/').next()?;

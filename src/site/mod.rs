@@ -2,6 +2,8 @@
 //!
 //! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
 //! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
+//! - [`resolve`] says where to look for the answer, and what to make of what was found; [`pages`] are what a site has
+//!   besides its files, [`listing`] is one of them.
 //! - [`headers`] are the fields that an operator wants in the replies to some paths, by [`pattern`].
 //! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
 //!   send.
@@ -13,11 +15,14 @@ pub mod cgi_env;
 pub mod cgi_reply;
 
 pub mod headers;
+pub mod listing;
 pub mod log_line;
 pub mod mime;
+pub mod pages;
 pub mod pattern;
 pub mod reply;
 pub mod representation;
+pub mod resolve;
 pub mod route;
 pub mod script;
 pub mod static_file;
@@ -77,6 +82,8 @@ pub struct SiteOptions {
     pub hidden: Vec<String>,
     /// Whether a compressed sibling of a file (`a.css.br`) is sent in its place to a client that takes it.
     pub precompressed: bool,
+    /// What it answers with besides its files.
+    pub pages: pages::Pages,
     /// Fields of the replies to some paths.
     pub headers: headers::Rules,
 }
@@ -88,6 +95,7 @@ impl Default for SiteOptions {
             env: Vec::new(),
             hidden: Vec::new(),
             precompressed: true,
+            pages: pages::Pages::default(),
             headers: headers::Rules::default(),
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::headers::{DEFAULT_LINES, Place};
+use super::listing::{Format, ListingFacts};
 use super::page;
 use super::static_file::FileFacts;
 use crate::http::coding::Coding;
@@ -40,8 +41,25 @@ enum Kind<'f> {
     MethodNotAllowed(Allow),
     /// 301 to a path and query of this host.
     Moved(Vec<u8>),
+    /// 200 with the listing of a folder.
+    Listing(&'f ListingFacts),
+    /// 304 about it.
+    ListingNotModified(&'f ListingFacts),
+    /// An error with a page of the site's own; without, with the built-in one.
+    Failed(Failure, Option<&'f FileFacts>),
     /// Any other error, perhaps with the seconds after which it is worth another try.
     Error(Status, Option<u32>),
+}
+
+/// All that an error reply says, apart from its page: what has to be kept while a page of the site's own is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    status: Status,
+    allow: Option<Allow>,
+    retry_after_s: Option<u32>,
+    /// The length that a range missed.
+    missed_len: Option<u64>,
+    varies: bool,
 }
 
 /// The methods of a resource.
@@ -79,6 +97,17 @@ pub struct HeadContext<'c> {
     pub date: &'c [u8; 29],
     /// Where it was asked, if the rules of a site apply there.
     pub place: Option<Place<'c>>,
+    /// What else of the request decided that this is the reply.
+    pub vary: Vary,
+}
+
+/// On which fields of a request its reply depends, besides those that choose a representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vary {
+    /// On none.
+    Nothing,
+    /// On those that tell whether somebody goes to a page.
+    Navigation,
 }
 
 impl HeadContext<'_> {
@@ -133,12 +162,39 @@ impl<'f> Reply<'f> {
         Reply(Kind::Unsatisfiable(facts))
     }
 
-    /// 301 to a directory: its path, relative to the root and decoded, without the slash that it lacked.
+    pub(super) fn listing(facts: &'f ListingFacts) -> Reply<'f> {
+        Reply(Kind::Listing(facts))
+    }
+
+    pub(super) fn listing_not_modified(facts: &'f ListingFacts) -> Reply<'f> {
+        Reply(Kind::ListingNotModified(facts))
+    }
+
+    /// An error, with that page if there is one: a file that is sent with this status.
+    pub fn failed(failure: Failure, page: Option<&'f FileFacts>) -> Reply<'f> {
+        Reply(Kind::Failed(failure, page))
+    }
+
+    /// What this says, if it is an error with the built-in page: another can take the place of that.
+    pub fn failure(&self) -> Option<Failure> {
+        let failure = Failure::new(self.status());
+        match &self.0 {
+            Kind::PreconditionFailed(facts) => Some(Failure { varies: facts.varies, ..failure }),
+            Kind::Unsatisfiable(facts) => {
+                Some(Failure { missed_len: Some(facts.len), varies: facts.varies, ..failure })
+            }
+            Kind::MethodNotAllowed(allow) => Some(Failure { allow: Some(*allow), ..failure }),
+            Kind::Error(_, retry_after_s) => Some(Failure { retry_after_s: *retry_after_s, ..failure }),
+            Kind::Failed(failure, None) => Some(*failure),
+            _ => None,
+        }
+    }
+
+    /// 301 to another path: relative to the root and decoded.
     pub(super) fn moved(path: &[u8], query: Option<&[u8]>) -> Reply<'f> {
-        let mut location = Vec::with_capacity(path.len() + 2 + query.map_or(0, |query| query.len() + 1));
+        let mut location = Vec::with_capacity(path.len() + 1 + query.map_or(0, |query| query.len() + 1));
         location.push(b'/');
         write_encoded(path, is_plain_in_path, &mut location);
-        location.push(b'/');
         if let Some(query) = query {
             location.push(b'?');
             write_encoded(query, |byte| byte.is_ascii_graphic(), &mut location);
@@ -170,6 +226,9 @@ impl<'f> Reply<'f> {
             Kind::Options(_) => Status::NO_CONTENT,
             Kind::MethodNotAllowed(_) => Status::METHOD_NOT_ALLOWED,
             Kind::Moved(_) => Status::MOVED_PERMANENTLY,
+            Kind::Listing(_) => Status::OK,
+            Kind::ListingNotModified(_) => Status::NOT_MODIFIED,
+            Kind::Failed(failure, _) => failure.status,
             Kind::Error(status, _) => *status,
         }
     }
@@ -235,6 +294,33 @@ impl<'f> Reply<'f> {
                 self.write_page_start(&context.lines(), out);
                 write_field(out, "Location", location);
             }
+            Kind::Listing(facts) => {
+                write_start(Status::OK, &context.lines(), out);
+                write_field(out, "Content-Type", facts.format.content_type().as_bytes());
+                write_framing(out, BodyFraming::Length(facts.len));
+                write_listing_validators(facts, out);
+                if facts.format == Format::Html {
+                    write_field(out, "Content-Security-Policy", LISTING_POLICY.as_bytes());
+                }
+            }
+            Kind::ListingNotModified(facts) => {
+                write_start(Status::NOT_MODIFIED, &context.lines(), out);
+                write_listing_validators(facts, out);
+            }
+            Kind::Failed(failure, page) => {
+                match page {
+                    None => self.write_page_start(&context.lines(), out),
+                    Some(facts) => {
+                        write_start(failure.status, &context.lines(), out);
+                        write_field(out, "Content-Type", facts.content_type.as_bytes());
+                        write_framing(out, BodyFraming::Length(facts.len));
+                        // A page about a failure is not worth keeping, and its validators would be those of another
+                        // resource.
+                        write_field(out, "Cache-Control", b"no-store");
+                    }
+                }
+                failure.write_fields(out);
+            }
             Kind::Error(_, retry_after_s) => {
                 self.write_page_start(&context.lines(), out);
                 if let Some(seconds) = retry_after_s {
@@ -250,7 +336,9 @@ impl<'f> Reply<'f> {
             Kind::Whole(facts) => Body::File(Span { start: 0, len: facts.len }),
             Kind::Part(_, span) => Body::File(*span),
             Kind::Parts(_, parts) => Body::Parts(parts),
-            Kind::NotModified(_) | Kind::Options(_) => Body::Empty,
+            Kind::Listing(facts) => Body::File(Span { start: 0, len: facts.len }),
+            Kind::Failed(_, Some(facts)) => Body::File(Span { start: 0, len: facts.len }),
+            Kind::NotModified(_) | Kind::ListingNotModified(_) | Kind::Options(_) => Body::Empty,
             _ => match page::page(self.status()) {
                 b"" => Body::Empty,
                 page => Body::Bytes(page),
@@ -280,6 +368,9 @@ pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
 
 /// Appends what ends every head: Date, what becomes of the connection, the blank line.
 pub fn write_end(out: &mut Vec<u8>, context: &HeadContext<'_>) {
+    if context.vary == Vary::Navigation {
+        write_field(out, "Vary", b"Accept, Sec-Fetch-Mode");
+    }
     response::write_date(out, context.date);
     response::write_connection(out, context.version, context.keep_alive);
     response::write_end(out);
@@ -317,6 +408,50 @@ fn write_vary(facts: &FileFacts, out: &mut Vec<u8>) {
     if facts.varies {
         write_field(out, "Vary", b"Accept-Encoding");
     }
+}
+
+impl Failure {
+    /// An error that says nothing more.
+    pub fn new(status: Status) -> Failure {
+        Failure { status, allow: None, retry_after_s: None, missed_len: None, varies: false }
+    }
+
+    /// 503: too much is going on; the client may try again in so many seconds.
+    pub fn unavailable(retry_after_s: u32) -> Failure {
+        Failure { retry_after_s: Some(retry_after_s), ..Failure::new(Status::SERVICE_UNAVAILABLE) }
+    }
+
+    /// The status.
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        if let Some(allow) = self.allow {
+            write_field(out, "Allow", allow.as_bytes());
+        }
+        if let Some(len) = self.missed_len {
+            write_content_range_unsatisfied(out, len);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            write_number(out, "Retry-After", u64::from(seconds));
+        }
+        if self.varies {
+            write_field(out, "Vary", b"Accept-Encoding");
+        }
+    }
+}
+
+/// What a browser may do with a listing: nothing but show it with its own style. The hash is that of
+/// [`super::listing::STYLE`], and `the_policy_of_a_listing_names_its_style` in tests/server_pages.rs holds it.
+const LISTING_POLICY: &str = "default-src 'none'; style-src 'sha256-TH8AOj0HVEcEg0EiFXUhcIEsN5X8p03ztjuRDJItnfA='; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'self'";
+
+/// `no-cache`: a listing is asked for again each time, and costs no transfer while nothing has changed.
+fn write_listing_validators(facts: &ListingFacts, out: &mut Vec<u8>) {
+    write_field(out, "ETag", &[b"W/", &facts.etag[..]].concat());
+    write_field(out, "Cache-Control", b"no-cache");
+    write_field(out, "Vary", b"Accept");
 }
 
 impl Allow {

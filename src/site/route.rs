@@ -11,12 +11,21 @@ use crate::http::status::Status;
 pub enum Route<'s> {
     /// A file of the site: the path buffer holds its path, relative to the root, with the index name where the path
     /// ended in a slash.
-    File,
+    File(Named),
     /// A script: the path buffer holds the decoded rest of the path after the mount's prefix: empty, or with a slash
     /// first.
     Cgi(CgiRoute),
     /// No more facts are needed.
     Reply(Reply<'s>),
+}
+
+/// What a path names by its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A file.
+    File,
+    /// A folder: it ends in a slash.
+    Folder,
 }
 
 /// The mount under which a request's path lies.
@@ -58,10 +67,11 @@ pub fn route<'s>(site: &'s Site, request: &Request<'_>, path_buf: &mut Vec<u8>) 
             Route::Reply(Reply::method_not_allowed(Allow::File))
         }
         _ => {
-            if path_buf.is_empty() || path_buf.ends_with(b"/") {
-                path_buf.extend_from_slice(site.options.index.as_bytes());
+            if !path_buf.is_empty() && !path_buf.ends_with(b"/") {
+                return Route::File(Named::File);
             }
-            Route::File
+            path_buf.extend_from_slice(site.options.index.as_bytes());
+            Route::File(Named::Folder)
         }
     }
 }
@@ -127,7 +137,11 @@ mod tests {
         with_request(&format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n"), |request| {
             let mut path_buf = b"left over".to_vec();
             match route(site, request, &mut path_buf) {
-                Route::File => format!("file {}", path_buf.escape_ascii()),
+                Route::File(named) => {
+                    let by_form = request.path.ends_with(b"/") || request.path.ends_with(b"/..");
+                    assert_eq!(named == Named::Folder, by_form, "{line}");
+                    format!("file {}", path_buf.escape_ascii())
+                }
                 Route::Cgi(cgi) => {
                     assert_eq!(cgi.kind, site.mounts[cgi.mount].kind);
                     format!("cgi {} {}", cgi.mount, path_buf.escape_ascii())
@@ -222,7 +236,7 @@ mod tests {
             let head = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", parts.concat());
             try_request(&head, |request| {
                 let mut path_buf = Vec::new();
-                if let Route::File = route(&site(), request, &mut path_buf) {
+                if let Route::File(_) = route(&site(), request, &mut path_buf) {
                     let components: Vec<&[u8]> = path_buf.split(|byte| *byte == b'/').collect();
                     assert!(!matches!(components[0], b"cgi-bin" | b"git" | b"private" | b"shut"), "{head}");
                     assert!(components.iter().all(|component| !matches!(*component, b"" | b"." | b"..")), "{head}");

@@ -100,6 +100,15 @@ pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, giv
     }
 }
 
+/// Whether what was found cannot but answer with success, told without deciding the reply: for those who have something to
+/// do about errors, and would not have every request pay for it.
+pub fn is_surely_fine(request: &Request<'_>, found: &Found) -> bool {
+    let conditions = [Known::Range, Known::IfMatch, Known::IfUnmodifiedSince];
+    matches!(found, Found::File(_))
+        && matches!(request.method, Method::Get | Method::Head | Method::Options)
+        && !conditions.iter().any(|condition| request.fields.has(*condition))
+}
+
 /// Conditions and ranges are about the representation that was chosen.
 fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, given: &Circumstances<'_>) -> Reply<'f> {
     let (etag, mtime_s) = (facts.etag.as_bytes(), facts.mtime_s);
@@ -137,7 +146,7 @@ fn directory<'f>(request: &Request<'_>, path: &[u8]) -> Reply<'f> {
     match path.first() {
         // Two slashes at the start of a Location would be another host.
         None | Some(b'/') => Reply::error(Status::NOT_FOUND),
-        Some(_) => Reply::moved(path, request.query),
+        Some(_) => Reply::moved(&[path, b"/"].concat(), request.query),
     }
 }
 
@@ -184,7 +193,7 @@ impl Etag {
 }
 
 /// The finaliser of SplitMix64 after its increment: a bijection that spreads every bit over all.
-fn mix(word: u64) -> u64 {
+pub(super) fn mix(word: u64) -> u64 {
     let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,6 +1,6 @@
 //! What the tests of this layer share.
 
-use super::reply::HeadContext;
+use super::reply::{HeadContext, Vary};
 use crate::http::head::parse;
 use crate::http::limits::Limits;
 use crate::http::request::{FieldSlots, Request, Version};
@@ -10,8 +10,14 @@ pub(crate) const NOW_S: u64 = 1_795_259_446;
 pub(crate) const DATE: &[u8; 29] = b"Sat, 21 Nov 2026 11:10:46 GMT";
 
 /// A context that adds nothing to a head but its Date.
-pub(crate) const CONTEXT: HeadContext<'static> =
-    HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: DATE, place: None };
+pub(crate) const CONTEXT: HeadContext<'static> = HeadContext {
+    version: Version::Http11,
+    is_head: false,
+    keep_alive: true,
+    date: DATE,
+    place: None,
+    vary: Vary::Nothing,
+};
 
 /// Parses a head and lends it to a test.
 pub(crate) fn with_request<T>(head: &str, test: impl FnOnce(&Request<'_>) -> T) -> T {

@@ -22,17 +22,17 @@ use crate::http::status::Status;
 use crate::rt::fs::{Dir, Kind};
 use crate::rt::process::{Cause, Command, SpawnError};
 use crate::site::cgi_env::{Peer, Script, cgi_env};
-use crate::site::reply::{Body, HeadContext, Reply};
+use crate::site::reply::{Failure, HeadContext, Vary};
 use crate::site::route::CgiRoute;
 use crate::site::{MountKind, script};
 
 pub(super) use admission::Admission;
 
 use super::access_log::{self, Pending};
-use super::answer;
 use super::link::Link;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
+use super::{answer, error_page, learn};
 
 /// Redirects to other paths of this server that one request may take (RFC 3875 section 6.2.2 sets no bound).
 const LOCAL_REDIRECTS_MAX: usize = 5;
@@ -77,6 +77,7 @@ pub(super) struct Addresses {
 
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
+    site: usize,
     command: Command,
     /// For the log.
     script: String,
@@ -161,6 +162,7 @@ impl Call {
             command.directory(folder);
         }
         Some(Call {
+            site: located.site,
             command,
             script: place.file.display().to_string(),
             tag,
@@ -176,7 +178,14 @@ impl Call {
     }
 
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
-        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date, place: None }
+        HeadContext {
+            version: self.version,
+            is_head: self.method == Method::Head,
+            keep_alive,
+            date,
+            place: None,
+            vary: Vary::Nothing,
+        }
     }
 }
 
@@ -207,7 +216,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
         };
         match outcome {
             Outcome::Replied { status, bytes } => break (status, bytes),
-            Outcome::Failed(status) => break (status, fail(link, worker, &call, status)),
+            Outcome::Failed(status) => break (status, fail(link, worker, &call, status).await?),
             Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
                 Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
                 Redirected::Sent { status, bytes } => break (status, bytes),
@@ -257,19 +266,15 @@ fn status_of(error: &SpawnError) -> Status {
     }
 }
 
-/// Writes an error reply; returns the length of its body.
-fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> u64 {
-    let reply = match status {
-        Status::SERVICE_UNAVAILABLE => Reply::unavailable(RETRY_AFTER_S),
-        status => Reply::error(status),
+/// Answers with an error; returns the length of its body.
+async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<u64, Cut> {
+    let failure = match status {
+        Status::SERVICE_UNAVAILABLE => Failure::unavailable(RETRY_AFTER_S),
+        status => Failure::new(status),
     };
     let date = worker.date();
     let context = call.context(link.conn.keep_alive(), &date);
-    answer::reserve(worker, &mut link.out);
-    reply.write_head(&mut link.out, &context);
-    let Body::Bytes(bytes) = reply.body(&context) else { return 0 };
-    link.out.extend_from_slice(bytes);
-    bytes.len() as u64
+    error_page::send(link, worker, call.site, failure, context).await
 }
 
 enum Redirected {
@@ -287,7 +292,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
         let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
             tracing::warn!(script = call.script, "a script redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
-            return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status) });
+            return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status).await? });
         };
         let step =
             match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing))
@@ -304,14 +309,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                     return Ok(Redirected::Sent { status, bytes });
                 }
             };
-        learned = match step {
-            answer::Step::Learn { site, path } => {
-                let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-                answer::Learned::File(worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await)
-            }
-            answer::Step::FindScript(wanted) => answer::Learned::Script(locate(link, worker, wanted).await),
-            _ => answer::Learned::Nothing,
-        };
+        learned = learn::learn(link, worker, step).await;
     }
 }
 
