@@ -11,6 +11,10 @@ use super::sys::file::{self, OpenRequest};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::sqe::{Fd, Sqe};
 
+mod watch;
+
+pub use watch::{Change, Event, Watch, Watcher};
+
 /// An open file.
 #[derive(Debug)]
 pub struct File {

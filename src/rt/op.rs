@@ -581,6 +581,26 @@ impl Multi {
         })
     }
 
+    /// Whether there is something to be taken: a result, or the end.
+    pub(crate) fn has_news(&self) -> bool {
+        with_core(|core| {
+            let slots = core.slots.borrow();
+            !matches!(
+                slots.state_of(self.key),
+                Some(State::Multi { first: NONE, kernel: Kernel::Armed | Kernel::Cancelled, .. })
+            )
+        })
+    }
+
+    /// As `poll_next`, without waiting.
+    pub(crate) fn take_next(&mut self) -> Option<Next> {
+        with_core(|core| {
+            let taken = core.slots.borrow_mut().take_queued(self.key);
+            taken.map(|(result, flags)| Next::Result(Outcome { result, flags }))
+        })
+        .or_else(|| self.has_news().then_some(Next::Ended))
+    }
+
     /// Whether everything was taken and the kernel will post no more.
     pub(crate) fn is_spent(&self) -> bool {
         with_core(|core| {
