@@ -439,11 +439,11 @@ fn a_multishot_receive_can_be_limited() {
 }
 
 /// An inotify instance on a temporary folder.
-fn watched(flags: i32) -> (OwnedFd, tempfile::TempDir) {
+fn watched() -> (OwnedFd, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).unwrap();
     // SAFETY: no pointer; the descriptor is owned here alone.
-    let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(flags | libc::IN_CLOEXEC)) };
+    let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC)) };
     let mask = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_MODIFY;
     // SAFETY: the path is NUL-terminated and lives across the call.
     assert!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) } >= 0);
@@ -468,7 +468,7 @@ fn read_events(inotify: &OwnedFd) -> isize {
 #[test]
 fn a_poll_of_inotify_goes_on_and_takes_no_worker() {
     let mut ring = ring();
-    let (inotify, folder) = watched(libc::IN_NONBLOCK);
+    let (inotify, folder) = watched();
     let poll = opcode::PollAdd::new(types::Fd(inotify.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
     // SAFETY: no pointers.
     unsafe { push(&mut ring, poll, 1) };
@@ -483,28 +483,11 @@ fn a_poll_of_inotify_goes_on_and_takes_no_worker() {
     }
 }
 
-#[test]
-fn a_read_of_inotify_takes_a_worker_unless_it_is_nonblocking() {
-    for (flags, is_parked) in [(libc::IN_NONBLOCK, true), (0, false)] {
-        let mut ring = ring();
-        let (inotify, folder) = watched(flags);
-        let mut room = [0u8; 4096];
-        let read = opcode::Read::new(types::Fd(inotify.as_raw_fd()), room.as_mut_ptr(), room.len() as u32).build();
-        // SAFETY: the room outlives the ring's last completion, which is waited for below.
-        unsafe { push(&mut ring, read, 1) };
-        reap(&mut ring, 0);
-        assert_eq!(parked(&ring, opcode::Read::CODE), is_parked, "with flags {flags}");
-        std::fs::write(folder.path().join("new"), "").unwrap();
-        let (_, result, _) = one(&mut ring);
-        assert!(result > 0, "{result}");
-    }
-}
-
 /// What makes a change visible at once: its event stands before every request that is sent after it. The receive is armed, as
 /// that of a client which has been answered is.
 #[test]
 fn the_event_of_a_rename_comes_before_what_is_sent_after_it() {
-    let (inotify, folder) = watched(libc::IN_NONBLOCK);
+    let (inotify, folder) = watched();
     let listener = listener();
     for _ in 0..50 {
         let mut ring = ring_with_table(4);
