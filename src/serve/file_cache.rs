@@ -18,6 +18,8 @@ use crate::site::static_file::{FileFacts, FileStat, Found};
 
 use super::options::FileOptions;
 
+mod shelf;
+
 /// How long an answer from the cache may be behind the file system.
 const FRESH_MS: u64 = 100;
 /// What an entry costs besides its bytes: key, facts, prebuilt head and bookkeeping.
