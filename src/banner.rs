@@ -130,13 +130,13 @@ pub(crate) fn explain(facts: &Explained<'_>) -> String {
     let pairs = |pairs: &[(String, String)]| -> Vec<[String; 3]> {
         pairs.iter().map(|(name, finding)| [name.clone(), finding.clone(), String::new()]).collect()
     };
-    let is_limit = |group| !matches!(group, Group::Serving | Group::Cgi);
+    let is_limit = |group: Group| !group.is_of_settings();
     let sections = [
         ("CPUs", cpu_rows(facts.cpus)),
         ("Engine", pairs(facts.capabilities)),
         ("Locked memory", pairs(facts.memlock)),
         ("Serves", served_rows(facts.options)),
-        ("Settings (value, and where it was said)", settings(|group| matches!(group, Group::Serving | Group::Cgi))),
+        ("Settings (value, and where it was said)", settings(Group::is_of_settings)),
         ("Limits (value, and where it was said)", settings(is_limit)),
     ];
     let sections = sections.iter().filter(|(_, rows)| !rows.is_empty());

@@ -91,7 +91,14 @@ struct Case {
 #[test]
 fn a_cached_file_costs_no_allocation_and_two_entries() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::write(folder.path().join("1k.html"), [b'x'; 1024]).expect("the file");
+    for (name, bytes) in [("1k.html", 1024), ("coded.html", 1024), ("coded.html.br", 700)] {
+        std::fs::write(folder.path().join(name), vec![b'x'; bytes]).expect("a file");
+    }
+    // A name that the kernel does not know yet is looked up by a worker thread, whether or not there is such a file. What
+    // is held here is that there is no other reason for one.
+    for name in ["1k.html.br", "1k.html.zst", "1k.html.gz", "coded.html.zst", "coded.html.gz"] {
+        assert!(!folder.path().join(name).exists());
+    }
     let options = Options {
         sites: vec![SiteConfig::files_only(folder.path().into())],
         listen: vec![Listen::Tcp("127.0.0.1:0".parse().expect("an address"))],
@@ -107,6 +114,12 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         ("GET", format!("{get}\r\n"), "HTTP/1.1 200", 1024),
         ("HEAD", format!("{}\r\n", get.replacen("GET", "HEAD", 1)), "HTTP/1.1 200", 0),
         ("304", format!("{get}If-None-Match: {etag}\r\n\r\n"), "HTTP/1.1 304", 0),
+        (
+            "a sibling",
+            format!("{}Accept-Encoding: gzip, deflate, br;q=0.9\r\n\r\n", get.replacen("1k", "coded", 1)),
+            "HTTP/1.1 200",
+            700,
+        ),
     ];
     for (name, request, status, body_bytes) in cases {
         for depth in [1, DEPTH] {

@@ -14,7 +14,7 @@ mod units;
 
 use std::ffi::OsString;
 
-use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options};
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options, SiteConfig};
 
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use problem::{Problem, ProblemKind, one_line};
@@ -55,12 +55,14 @@ impl Config {
         let mut problems = Vec::new();
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
+        let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
+        let site = mounts::site(&layers, programs, environment, &mut problems);
         let mut options = Options {
             listen,
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
-            sites: mounts::site(&layers, programs, environment, &mut problems).into_iter().collect(),
+            sites: site.into_iter().map(|site| SiteConfig { precompressed, ..site }).collect(),
             ..Options::default()
         };
         for limit in LIMITS {

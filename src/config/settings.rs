@@ -6,6 +6,7 @@ use super::limits::LIMITS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     Serving,
+    Files,
     Cgi,
     RequestLimits,
     ConnectionLimits,
@@ -105,6 +106,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "off",
     },
     Setting {
+        name: "no-precompressed",
+        short: None,
+        alias: None,
+        kind: Kind::Switch,
+        group: Group::Files,
+        help: "Never send a compressed sibling (a.css.br, .zst, .gz) in a file's place",
+        more: "By default it is sent to the clients that accept it, unless it is older than the file.",
+        default: "false",
+    },
+    Setting {
         name: "cgi",
         short: None,
         alias: None,
@@ -165,9 +176,15 @@ pub(crate) fn is_list(name: &str) -> bool {
 }
 
 impl Group {
+    /// Whether it has settings; the others have limits.
+    pub(crate) fn is_of_settings(self) -> bool {
+        matches!(self, Group::Serving | Group::Files | Group::Cgi)
+    }
+
     pub(crate) fn heading(self) -> &'static str {
         match self {
             Group::Serving => "Serving",
+            Group::Files => "Files",
             Group::Cgi => "Programs (CGI)",
             Group::RequestLimits => "Limits of a request",
             Group::ConnectionLimits => "Limits of a connection",

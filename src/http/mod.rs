@@ -1,7 +1,7 @@
 //! HTTP/1.1, as bytes and meaning (RFC 9110, RFC 9112). Pure: no I/O, no clock, no descriptors.
 //!
 //! - Requests: [`conn`] (whose turn it is, and until when), [`head`] (one head), [`request`] (what it says), [`body`]
-//!   (framing and chunks), [`path`], [`range`], [`conditional`].
+//!   (framing and chunks), [`path`], [`range`], [`conditional`], [`coding`].
 //! - Responses: [`response`] (the bytes of a head), [`status`], [`date`].
 //!
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
@@ -9,6 +9,7 @@
 
 pub mod body;
 mod chunked;
+pub mod coding;
 pub mod conditional;
 pub mod conn;
 pub mod date;

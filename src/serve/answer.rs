@@ -241,18 +241,18 @@ impl<'a> Answer<'a> {
         let reply = static_file(self.request, &path, &entry.found, self.worker.unix_s());
         let date = self.worker.date();
         let context = self.context(keep_alive, &date);
-        let Body::File(span) = reply.body(&context) else {
+        let (Body::File(span), Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
             return (self.plain(&reply, out, keep_alive), None);
         };
         reserve(self.worker, out);
         if reply.is_whole() {
-            out.extend_from_slice(&entry.head);
+            out.extend_from_slice(&held.head);
             write_end(out, &context);
         } else {
             reply.write_head(out, &context);
         }
         self.log(&reply, span.len);
-        let step = match &entry.content {
+        let step = match &held.content {
             Content::Memory(bytes) => {
                 let part = span.start as usize..(span.start + span.len) as usize;
                 if span.len as usize <= COPIED_BODY_BYTES_MAX {
@@ -263,7 +263,6 @@ impl<'a> Answer<'a> {
                 }
             }
             Content::File(file) => Some(Step::SendFile(Rc::clone(file), span)),
-            Content::None => None,
         };
         ((reply.status(), span.len), step)
     }

@@ -102,9 +102,10 @@ fn act<'a>(
     match step {
         Step::Learn { site, path } => {
             let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Box::pin(
-                async move { Ok(After::GoOn(Learned::File(worker.files[site].learn(&path, now_ms, now_s).await))) },
-            )
+            Box::pin(async move {
+                let entry = worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await;
+                Ok(After::GoOn(Learned::File(entry)))
+            })
         }
         Step::FindScript(wanted) => {
             Box::pin(async move { Ok(After::GoOn(Learned::Script(cgi::locate(link, worker, wanted).await))) })

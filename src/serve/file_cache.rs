@@ -1,4 +1,5 @@
-//! The files of one site on one core: what was found at each path, the hot small ones with their bytes.
+//! The files of one site on one core: what was found at each path, the hot small ones with their bytes. A file and its
+//! compressed siblings are one entry: found by one look-up, fresh and stale together.
 //!
 //! The cache belongs to one root at one generation: a deploy makes a new one. What it knows is trusted for
 //! [`FRESH_MS`]; then one request looks again while the others are still answered from it, so a change shows within
@@ -12,8 +13,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::rt::fs::{Dir, File, Kind, Metadata};
+use crate::http::coding::Coding;
+use crate::rt::fs::{self, Dir, File, Kind, Metadata};
+use crate::site::Site;
 use crate::site::reply::whole_file_head;
+use crate::site::representation::{self, Representations};
 use crate::site::static_file::{FileFacts, FileStat, Found};
 
 use super::options::FileOptions;
@@ -24,23 +28,35 @@ mod shelf;
 const FRESH_MS: u64 = 100;
 /// What an entry costs besides its bytes: key, facts, prebuilt head and bookkeeping.
 const ENTRY_BYTES: usize = 1024;
+/// And each of its siblings.
+const SIBLING_BYTES: usize = 512;
 
 /// What is known about a path.
 pub(super) struct Entry {
     pub(super) found: Found,
-    /// The head of a plain 200, but for Date and Connection.
-    pub(super) head: Box<[u8]>,
-    pub(super) content: Content,
-    identity: Option<Metadata>,
+    /// The file as it is, then its siblings; nothing where `found` is no file.
+    held: Vec<Held>,
+    /// What the look-up saw at the names of the file and its siblings; some of it may be of no use.
+    seen: Vec<Seen>,
     fresh_until_ms: Cell<u64>,
     /// Used since the clock hand last passed.
     hot: Cell<bool>,
 }
 
+/// One representation of a file.
+pub(super) struct Held {
+    coding: Option<Coding>,
+    /// The head of a plain 200, but for Date and Connection.
+    pub(super) head: Box<[u8]>,
+    pub(super) content: Content,
+    metadata: Metadata,
+}
+
+/// A name is told by its coding: the file itself has none.
+type Seen = (Option<Coding>, Metadata);
+
 /// Where the bytes of a file are.
 pub(super) enum Content {
-    /// Nothing was found, or it has no bytes to give.
-    None,
     /// Here.
     Memory(Bytes),
     /// In the kernel's page cache, or on the disk.
@@ -90,8 +106,8 @@ impl FileCache {
         Some(Rc::clone(entry))
     }
 
-    /// Looks at the file system, and remembers what is there.
-    pub(super) async fn learn(&self, path: &[u8], now_ms: u64, now_s: u64) -> Rc<Entry> {
+    /// Looks at the file system, and remembers what is there. `site` is the one that this is the cache of.
+    pub(super) async fn learn(&self, site: &Site, path: &[u8], now_ms: u64, now_s: u64) -> Rc<Entry> {
         let found = match self.root.find(path).await {
             Ok(found) => found,
             Err(error) => return self.forget(path, nothing(&error)),
@@ -101,29 +117,50 @@ impl FileCache {
             Kind::Special => return self.forget(path, Found::Refused),
             Kind::File => {}
         }
-        if let Some(entry) = self.unchanged(path, &found.metadata, now_ms) {
+        let found = self.with_siblings(site, path, found).await;
+        let seen: Vec<Seen> = found.iter().map(|(coding, found)| (*coding, found.metadata)).collect();
+        if let Some(entry) = self.unchanged(path, &seen, now_ms) {
             return entry;
         }
-        let file = match found.open() {
-            Ok(file) => file,
-            Err(error) => return self.forget(path, nothing(&error)),
-        };
-        let metadata = found.metadata;
-        drop(found);
-        let facts = FileFacts::new(&stat(&metadata), path, now_s);
-        let mut head = Vec::new();
-        whole_file_head(&facts, &mut head);
-        let content = self.content(file, &metadata).await;
+        let mut opened = Vec::with_capacity(found.len());
+        for (coding, found) in found {
+            match found.open() {
+                Ok(file) => opened.push((coding, found.metadata, file)),
+                Err(error) if coding.is_none() => return self.forget(path, nothing(&error)),
+                Err(error) => tracing::debug!(%error, "a compressed sibling cannot be opened"),
+            }
+        }
+        let file = representations(path, &opened, now_s);
+        let mut held = Vec::with_capacity(opened.len());
+        for (facts, (coding, metadata, file)) in file.all().zip(opened) {
+            let mut head = Vec::new();
+            whole_file_head(facts, &mut head);
+            held.push(Held { coding, head: head.into(), content: self.content(file, &metadata).await, metadata });
+        }
         let entry = Rc::new(Entry {
-            found: Found::File(facts),
-            head: head.into(),
-            content,
-            identity: Some(metadata),
+            found: Found::File(file),
+            held,
+            seen,
             fresh_until_ms: Cell::new(now_ms + FRESH_MS),
             hot: Cell::new(true),
         });
         self.insert(path, &entry);
         entry
+    }
+
+    /// The file, and behind it its siblings that may stand for it.
+    async fn with_siblings(&self, site: &Site, path: &[u8], file: fs::Found) -> Vec<(Option<Coding>, fs::Found)> {
+        let original = stat(&file.metadata);
+        let mut all = vec![(None, file)];
+        for (coding, sibling) in representation::siblings(site, path) {
+            if let Ok(found) = self.root.find(&sibling).await
+                && found.metadata.kind == Kind::File
+                && representation::stands_for(&stat(&found.metadata), &original)
+            {
+                all.push((Some(coding), found));
+            }
+        }
+        all
     }
 
     /// The bytes of a small file; a large one stays open.
@@ -141,9 +178,9 @@ impl FileCache {
         }
     }
 
-    fn unchanged(&self, path: &[u8], metadata: &Metadata, now_ms: u64) -> Option<Rc<Entry>> {
+    fn unchanged(&self, path: &[u8], seen: &[Seen], now_ms: u64) -> Option<Rc<Entry>> {
         let entries = self.entries.borrow();
-        let entry = entries.get(path).filter(|entry| entry.identity.as_ref() == Some(metadata))?;
+        let entry = entries.get(path).filter(|entry| entry.seen == seen)?;
         entry.fresh_until_ms.set(now_ms + FRESH_MS);
         entry.hot.set(true);
         Some(Rc::clone(entry))
@@ -158,9 +195,8 @@ impl FileCache {
         }
         Rc::new(Entry {
             found,
-            head: Box::default(),
-            content: Content::None,
-            identity: None,
+            held: Vec::new(),
+            seen: Vec::new(),
             fresh_until_ms: Cell::new(0),
             hot: Cell::new(false),
         })
@@ -208,23 +244,41 @@ impl FileCache {
 }
 
 impl Entry {
-    /// A large file is open: whether it was written to is a cheap question (`fstat`, 0.2 us), and a wrong length costs a
-    /// connection.
+    /// The representation of that coding, if it is here.
+    pub(super) fn held(&self, coding: Option<Coding>) -> Option<&Held> {
+        self.held.iter().find(|held| held.coding == coding)
+    }
+
     fn has_changed(&self) -> bool {
-        match &self.content {
-            Content::File(file) => file.metadata().ok() != self.identity,
-            Content::None | Content::Memory(_) => false,
-        }
+        self.held.iter().any(Held::has_changed)
     }
 
     /// Bytes and open files that it holds.
     fn cost(&self) -> (usize, usize) {
+        let own = ENTRY_BYTES + SIBLING_BYTES * self.held.len().saturating_sub(1);
+        self.held.iter().fold((own, 0), |(bytes, files), held| match &held.content {
+            Content::Memory(content) => (bytes + content.len(), files),
+            Content::File(_) => (bytes, files + 1),
+        })
+    }
+}
+
+impl Held {
+    /// A large file is open: whether it was written to is a cheap question (`fstat`, 0.2 us), and a wrong length costs a
+    /// connection.
+    fn has_changed(&self) -> bool {
         match &self.content {
-            Content::None => (ENTRY_BYTES, 0),
-            Content::Memory(bytes) => (ENTRY_BYTES + bytes.len(), 0),
-            Content::File(_) => (ENTRY_BYTES, 1),
+            Content::File(file) => file.metadata().ok() != Some(self.metadata),
+            Content::Memory(_) => false,
         }
     }
+}
+
+fn representations(path: &[u8], opened: &[(Option<Coding>, Metadata, File)], now_s: u64) -> Representations {
+    let facts = |(coding, metadata, _): &(Option<Coding>, Metadata, File)| {
+        FileFacts::coded(&stat(metadata), path, *coding, now_s)
+    };
+    Representations::new(opened.iter().map(facts).collect())
 }
 
 async fn read_whole(file: &File, len: usize) -> io::Result<Vec<u8>> {
@@ -279,12 +333,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let runtime = crate::rt::Builder::new().build().unwrap();
         let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), FileOptions::default(), 8);
+        let site = Site::default();
         for _ in 0..10 {
             std::fs::write(root.path().join("a"), "content").unwrap();
-            let there = runtime.block_on(cache.learn(b"a", 0, 0));
+            let there = runtime.block_on(cache.learn(&site, b"a", 0, 0));
             assert!(matches!(there.found, Found::File(_)));
             std::fs::remove_file(root.path().join("a")).unwrap();
-            let gone = runtime.block_on(cache.learn(b"a", 0, 0));
+            let gone = runtime.block_on(cache.learn(&site, b"a", 0, 0));
             assert!(matches!(gone.found, Found::Nothing));
         }
         assert_eq!((cache.clock.borrow().len(), cache.entries.borrow().len(), cache.bytes.get()), (0, 0, 0));

@@ -71,6 +71,8 @@ pub struct SiteConfig {
     pub hidden: Vec<PathBuf>,
     /// Variables for every script of the site.
     pub cgi_env: Vec<EnvVar>,
+    /// Whether a compressed sibling of a file (`a.css.br`, `.zst`, `.gz`) is sent in its place to a client that takes it.
+    pub precompressed: bool,
 }
 
 /// A program, or a folder of programs, at a path.
@@ -224,7 +226,7 @@ impl SiteConfig {
     /// The files below `root`, for every host, without programs; what `cgi-bin/` holds is hidden.
     pub fn files_only(root: PathBuf) -> SiteConfig {
         let hidden = vec![PathBuf::from(CGI_BIN)];
-        SiteConfig { names: Vec::new(), root, mounts: Vec::new(), hidden, cgi_env: Vec::new() }
+        SiteConfig { names: Vec::new(), root, mounts: Vec::new(), hidden, cgi_env: Vec::new(), precompressed: true }
     }
 }
 

@@ -164,7 +164,12 @@ fn site(config: &SiteConfig) -> Site {
         names: config.names.clone(),
         generation: 0,
         mounts: config.mounts.iter().map(mount).collect(),
-        options: SiteOptions { env: pairs(&config.cgi_env), hidden, ..SiteOptions::default() },
+        options: SiteOptions {
+            env: pairs(&config.cgi_env),
+            hidden,
+            precompressed: config.precompressed,
+            ..SiteOptions::default()
+        },
     }
 }
 

@@ -64,6 +64,30 @@ const OVERRIDES: [(&str, &str); 39] = [
     ("opus", "audio/ogg"),
 ];
 
+/// Whether files of that type are compressed already, so that nobody would compress them once more.
+pub fn is_compressed(content_type: &str) -> bool {
+    let is_media = ["image/", "audio/", "video/", "font/woff"].iter().any(|prefix| content_type.starts_with(prefix));
+    match content_type {
+        "image/svg+xml" | "image/bmp" | "image/x-icon" => false,
+        _ => is_media || ARCHIVES.contains(&content_type),
+    }
+}
+
+const ARCHIVES: [&str; 12] = [
+    "application/gzip",
+    "application/java-archive",
+    "application/vnd.rar",
+    "application/x-7z-compressed",
+    "application/x-brotli",
+    "application/x-bzip",
+    "application/x-bzip2",
+    "application/x-compressed",
+    "application/x-rar-compressed",
+    "application/x-xz",
+    "application/zip",
+    "application/zstd",
+];
+
 /// What follows the last dot of the last component. A dotfile (`.profile`) has none.
 fn extension(path: &[u8]) -> Option<&str> {
     let name = path.rsplit(|byte| *byte == b'/').next()?;
@@ -103,6 +127,19 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(content_type(path), expected, "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_already() {
+        for name in ["a.png", "a.jpg", "a.webp", "a.mp4", "a.mp3", "a.woff", "a.woff2", "a.css.gz", "a.br", "a.zst"] {
+            assert!(is_compressed(content_type(name.as_bytes())), "{name}");
+        }
+        for name in ["a.zip", "a.7z", "a.rar", "a.xz", "a.bz2", "a.jar"] {
+            assert!(is_compressed(content_type(name.as_bytes())), "{name}: {}", content_type(name.as_bytes()));
+        }
+        for name in ["a.html", "a.svg", "a.ico", "a.bmp", "a.wasm", "a.ttf", "a.otf", "a.json", "a.bin", "LICENSE"] {
+            assert!(!is_compressed(content_type(name.as_bytes())), "{name}");
         }
     }
 

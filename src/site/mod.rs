@@ -1,6 +1,7 @@
 //! Policy: a request and the facts about what it names become a reply. Pure: no I/O, no clock, no descriptors.
 //!
 //! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
+//! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
 //! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
 //!   send.
 //! - [`cgi_env`] says what a script is told, [`cgi_reply`] what its output means.
@@ -13,6 +14,7 @@ pub mod cgi_reply;
 pub mod log_line;
 pub mod mime;
 pub mod reply;
+pub mod representation;
 pub mod route;
 pub mod script;
 pub mod static_file;
@@ -70,11 +72,13 @@ pub struct SiteOptions {
     /// Path prefixes that are answered 404, written as [`Mount::prefix`] is; a mount of the same or a longer prefix is
     /// not hidden.
     pub hidden: Vec<String>,
+    /// Whether a compressed sibling of a file (`a.css.br`) is sent in its place to a client that takes it.
+    pub precompressed: bool,
 }
 
 impl Default for SiteOptions {
     fn default() -> SiteOptions {
-        SiteOptions { index: "index.html".into(), env: Vec::new(), hidden: Vec::new() }
+        SiteOptions { index: "index.html".into(), env: Vec::new(), hidden: Vec::new(), precompressed: true }
     }
 }
 

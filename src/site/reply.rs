@@ -2,6 +2,7 @@
 
 use super::page;
 use super::static_file::FileFacts;
+use crate::http::coding::Coding;
 use crate::http::range::Span;
 use crate::http::request::Version;
 use crate::http::response::{
@@ -23,8 +24,10 @@ enum Kind<'f> {
     Part(&'f FileFacts, Span),
     /// 304.
     NotModified(&'f FileFacts),
+    /// 412 about this representation.
+    PreconditionFailed(&'f FileFacts),
     /// 416, with the length that the range missed.
-    Unsatisfiable(u64),
+    Unsatisfiable(&'f FileFacts),
     /// 204 to OPTIONS.
     Options(Allow),
     /// 405.
@@ -102,8 +105,12 @@ impl<'f> Reply<'f> {
         Reply(Kind::NotModified(facts))
     }
 
-    pub(super) fn unsatisfiable(len: u64) -> Reply<'f> {
-        Reply(Kind::Unsatisfiable(len))
+    pub(super) fn precondition_failed(facts: &'f FileFacts) -> Reply<'f> {
+        Reply(Kind::PreconditionFailed(facts))
+    }
+
+    pub(super) fn unsatisfiable(facts: &'f FileFacts) -> Reply<'f> {
+        Reply(Kind::Unsatisfiable(facts))
     }
 
     /// 301 to a directory: its path, relative to the root and decoded, without the slash that it lacked.
@@ -124,12 +131,21 @@ impl<'f> Reply<'f> {
         matches!(self.0, Kind::Whole(_))
     }
 
+    /// Which representation the body is, or is a part of.
+    pub fn coding(&self) -> Option<Coding> {
+        match &self.0 {
+            Kind::Whole(facts) | Kind::Part(facts, _) => facts.coding,
+            _ => None,
+        }
+    }
+
     /// The status.
     pub fn status(&self) -> Status {
         match &self.0 {
             Kind::Whole(_) => Status::OK,
             Kind::Part(..) => Status::PARTIAL_CONTENT,
             Kind::NotModified(_) => Status::NOT_MODIFIED,
+            Kind::PreconditionFailed(_) => Status::PRECONDITION_FAILED,
             Kind::Unsatisfiable(_) => Status::RANGE_NOT_SATISFIABLE,
             Kind::Options(_) => Status::NO_CONTENT,
             Kind::MethodNotAllowed(_) => Status::METHOD_NOT_ALLOWED,
@@ -159,7 +175,7 @@ impl<'f> Reply<'f> {
             Kind::Whole(facts) => whole_file_head(facts, out),
             Kind::Part(facts, span) => {
                 write_start(Status::PARTIAL_CONTENT, out);
-                write_field(out, "Content-Type", facts.content_type.as_bytes());
+                write_content(facts, out);
                 write_framing(out, BodyFraming::Length(span.len));
                 write_content_range(out, *span, facts.len);
                 write_validators(facts, out);
@@ -168,10 +184,16 @@ impl<'f> Reply<'f> {
             Kind::NotModified(facts) => {
                 write_start(Status::NOT_MODIFIED, out);
                 write_field(out, "ETag", facts.etag.as_bytes());
+                write_vary(facts, out);
             }
-            Kind::Unsatisfiable(len) => {
+            Kind::PreconditionFailed(facts) => {
                 self.write_page_start(out);
-                write_content_range_unsatisfied(out, *len);
+                write_vary(facts, out);
+            }
+            Kind::Unsatisfiable(facts) => {
+                self.write_page_start(out);
+                write_content_range_unsatisfied(out, facts.len);
+                write_vary(facts, out);
             }
             Kind::Options(allow) => {
                 write_start(Status::NO_CONTENT, out);
@@ -222,7 +244,7 @@ impl<'f> Reply<'f> {
 /// it per file; [`write_end`] completes it to what [`Reply::write_head`] writes.
 pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
     write_start(Status::OK, out);
-    write_field(out, "Content-Type", facts.content_type.as_bytes());
+    write_content(facts, out);
     write_framing(out, BodyFraming::Length(facts.len));
     write_validators(facts, out);
 }
@@ -240,10 +262,24 @@ fn write_start(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
 }
 
+fn write_content(facts: &FileFacts, out: &mut Vec<u8>) {
+    write_field(out, "Content-Type", facts.content_type.as_bytes());
+    if let Some(coding) = facts.coding {
+        write_field(out, "Content-Encoding", coding.token().as_bytes());
+    }
+}
+
 fn write_validators(facts: &FileFacts, out: &mut Vec<u8>) {
     write_field(out, "Last-Modified", &facts.last_modified);
     write_field(out, "ETag", facts.etag.as_bytes());
     write_field(out, "Accept-Ranges", b"bytes");
+    write_vary(facts, out);
+}
+
+fn write_vary(facts: &FileFacts, out: &mut Vec<u8>) {
+    if facts.varies {
+        write_field(out, "Vary", b"Accept-Encoding");
+    }
 }
 
 impl Allow {

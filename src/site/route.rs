@@ -66,6 +66,13 @@ pub fn route<'s>(site: &'s Site, request: &Request<'_>, path_buf: &mut Vec<u8>) 
     }
 }
 
+/// Whether a path (relative to the root, decoded) can name a file at all: what is mounted or hidden is no file, whoever
+/// asks for it.
+pub(super) fn is_open(site: &Site, path: &[u8]) -> bool {
+    let mounts = site.mounts.iter().map(|mount| &mount.prefix);
+    longest(mounts.chain(&site.options.hidden), path).is_none()
+}
+
 /// `OPTIONS *` asks what the server can do at all (RFC 9110 section 9.3.7); no other method has that target.
 fn server_wide<'s>(site: &Site, method: Method) -> Reply<'s> {
     match method {

@@ -2,6 +2,8 @@
 
 use super::mime;
 use super::reply::{Allow, Reply};
+use super::representation::Representations;
+use crate::http::coding::Coding;
 use crate::http::conditional::{self, Precondition};
 use crate::http::date;
 use crate::http::range::{self, Ranges};
@@ -11,8 +13,8 @@ use crate::http::status::Status;
 /// What is at a path.
 #[derive(Debug)]
 pub enum Found {
-    /// A regular file that can be read.
-    File(FileFacts),
+    /// A regular file that can be read, and its compressed siblings.
+    File(Representations),
     /// A directory.
     Directory,
     /// Nothing, or nothing inside the root.
@@ -23,7 +25,7 @@ pub enum Found {
 }
 
 /// What the kernel says about a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileStat {
     /// Its length.
     pub len: u64,
@@ -39,7 +41,7 @@ pub struct FileStat {
     pub inode: u64,
 }
 
-/// All that replies about one file are made of. Built once, when the file is opened; no heap.
+/// All that replies about one representation of a file are made of. Built once, when the file is opened; no heap.
 #[derive(Clone, Debug)]
 pub struct FileFacts {
     /// Its length.
@@ -48,8 +50,13 @@ pub struct FileFacts {
     pub mtime_s: u64,
     /// Its strong validator.
     pub etag: Etag,
-    /// Its media type, by its name.
+    /// Its media type, by its name; for a compressed sibling, that of what it was made from.
     pub content_type: &'static str,
+    /// How it was compressed, if it was.
+    pub coding: Option<Coding>,
+    /// Whether there are others to choose from: then every reply says so, or a shared cache gives one client what
+    /// another can read (RFC 9110 section 12.5.5).
+    pub varies: bool,
     /// `mtime_s` as an IMF-fixdate.
     pub last_modified: [u8; 29],
 }
@@ -72,18 +79,19 @@ pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now
         return Reply::error(Status::NOT_FOUND);
     }
     match (request.method, found) {
-        (Method::Get | Method::Head, Found::File(facts)) => file(request, facts, now_s),
+        (Method::Get | Method::Head, Found::File(file)) => representation(request, file.choose(&request.fields), now_s),
         (Method::Get | Method::Head, _) => directory(request, path),
         (Method::Options, _) => Reply::options(Allow::File),
         _ => Reply::method_not_allowed(Allow::File),
     }
 }
 
-fn file<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f> {
+/// Conditions and ranges are about the representation that was chosen.
+fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f> {
     let (etag, mtime_s) = (facts.etag.as_bytes(), facts.mtime_s);
     match conditional::evaluate(&request.fields, request.method, etag, mtime_s) {
         Precondition::NotModified => return Reply::not_modified(facts),
-        Precondition::PreconditionFailed => return Reply::error(Status::PRECONDITION_FAILED),
+        Precondition::PreconditionFailed => return Reply::precondition_failed(facts),
         Precondition::Proceed => {}
     }
     // RFC 9110 section 14.2: only GET has ranges, and an If-Range that does not hold makes it a request for the whole.
@@ -96,7 +104,7 @@ fn file<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f
             [span] => Reply::part(facts, *span),
             _ => Reply::whole(facts),
         },
-        Ranges::Unsatisfiable => Reply::unsatisfiable(facts.len),
+        Ranges::Unsatisfiable => Reply::unsatisfiable(facts),
         Ranges::Ignore => Reply::whole(facts),
     }
 }
@@ -113,6 +121,11 @@ fn directory<'f>(request: &Request<'_>, path: &[u8]) -> Reply<'f> {
 impl FileFacts {
     /// The facts about a file, by what the kernel says, its name, and the time.
     pub fn new(stat: &FileStat, path: &[u8], now_s: u64) -> FileFacts {
+        FileFacts::coded(stat, path, None, now_s)
+    }
+
+    /// The facts about a sibling that was made by that coding from the file at `path`.
+    pub fn coded(stat: &FileStat, path: &[u8], coding: Option<Coding>, now_s: u64) -> FileFacts {
         // A date before 1970 cannot be written; one in the future must not be (RFC 9110 section 8.8.2.1).
         let mtime_s = u64::try_from(stat.mtime_s).unwrap_or(0).min(now_s);
         FileFacts {
@@ -120,6 +133,8 @@ impl FileFacts {
             mtime_s,
             etag: Etag::of(stat),
             content_type: mime::content_type(path),
+            coding,
+            varies: false,
             last_modified: date::format(mtime_s),
         }
     }

@@ -11,6 +11,10 @@ fn facts() -> FileFacts {
     FileFacts::new(&STAT, b"a.txt", NOW_S)
 }
 
+fn file() -> Representations {
+    Representations::new(Box::new([facts()]))
+}
+
 /// The head and body that some request gets for a file: `ETAG` in the request stands for the file's own tag, and the
 /// other way around in the reply.
 fn answered(found: &Found, path: &[u8], request_line: &str, fields: &[&str]) -> (String, String) {
@@ -34,7 +38,7 @@ fn answered(found: &Found, path: &[u8], request_line: &str, fields: &[&str]) -> 
 
 /// The same as one line: `STATUS BODY`, for a file of 1000 bytes.
 fn status_and_body(request_line: &str, fields: &[&str]) -> String {
-    let (head, body) = answered(&Found::File(facts()), b"a.txt", request_line, fields);
+    let (head, body) = answered(&Found::File(file()), b"a.txt", request_line, fields);
     let status = head.split(' ').nth(1).expect("a status").to_owned();
     format!("{status} {}", if body.starts_with("page") { "page" } else { &body })
 }
@@ -50,14 +54,14 @@ fn a_whole_file() {
         Content-Type: text/plain; charset=utf-8\nContent-Length: 1000\n\
         Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nETag: ETAG\nAccept-Ranges: bytes\n\
         Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n";
-    let file = Found::File(facts());
+    let file = Found::File(file());
     assert_eq!(answered(&file, b"a.txt", "GET /a.txt", &[]), (expected.into(), "file 0+1000".into()));
     assert_eq!(answered(&file, b"a.txt", "HEAD /a.txt", &[]), (expected.into(), "empty".into()));
 }
 
 #[test]
 fn a_part_of_a_file() {
-    let (head, body) = answered(&Found::File(facts()), b"a.txt", "GET /a.txt", &["Range: bytes=10-19"]);
+    let (head, body) = answered(&Found::File(file()), b"a.txt", "GET /a.txt", &["Range: bytes=10-19"]);
     assert_eq!(
         head,
         "HTTP/1.1 206 Partial Content\nServer: ucaffeine\nX-Content-Type-Options: nosniff\n\
@@ -70,7 +74,7 @@ fn a_part_of_a_file() {
 
 #[test]
 fn not_modified_names_what_is_still_valid() {
-    let (head, body) = answered(&Found::File(facts()), b"a.txt", "GET /a.txt", &["If-None-Match: ETAG"]);
+    let (head, body) = answered(&Found::File(file()), b"a.txt", "GET /a.txt", &["If-None-Match: ETAG"]);
     let expected = "HTTP/1.1 304 Not Modified\nServer: ucaffeine\nX-Content-Type-Options: nosniff\nETag: ETAG\n\
         Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n";
     assert_eq!((head.as_str(), body.as_str()), (expected, "empty"));
@@ -78,11 +82,60 @@ fn not_modified_names_what_is_still_valid() {
 
 #[test]
 fn an_unsatisfiable_range_is_told_the_length() {
-    let (head, body) = answered(&Found::File(facts()), b"a.txt", "GET /a.txt", &["Range: bytes=1000-"]);
+    let (head, body) = answered(&Found::File(file()), b"a.txt", "GET /a.txt", &["Range: bytes=1000-"]);
     assert!(head.starts_with("HTTP/1.1 416 Range Not Satisfiable\n"), "{head}");
     assert!(head.contains("\nContent-Range: bytes */1000\n"), "{head}");
     assert!(head.contains(&format!("\nContent-Length: {}\n", &body["page ".len()..])), "{head} {body}");
     assert!(!head.contains("ETAG"), "the page is not the file: {head}");
+}
+
+#[test]
+fn a_chosen_sibling_is_a_representation_of_its_own() {
+    let sibling =
+        |coding, inode, len| FileFacts::coded(&FileStat { len, inode, ..STAT }, b"a.txt", Some(coding), NOW_S);
+    let all = [facts(), sibling(Coding::Brotli, 78, 100), sibling(Coding::Gzip, 79, 120)];
+    let tags: Vec<_> = all.iter().map(|facts| String::from_utf8_lossy(facts.etag.as_bytes()).into_owned()).collect();
+    let file = Found::File(Representations::new(all.into()));
+    let get = |fields: &[&str]| answered(&file, b"a.txt", "GET /a.txt", fields);
+
+    let (head, body) = get(&["Accept-Encoding: gzip, br"]);
+    assert_eq!(
+        head,
+        format!(
+            "HTTP/1.1 200 OK\nServer: ucaffeine\nX-Content-Type-Options: nosniff\n\
+             Content-Type: text/plain; charset=utf-8\nContent-Encoding: br\nContent-Length: 100\n\
+             Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nETag: {}\nAccept-Ranges: bytes\nVary: Accept-Encoding\n\
+             Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n",
+            tags[1]
+        )
+    );
+    assert_eq!(body, "file 0+100");
+    assert_eq!(answered(&file, b"a.txt", "HEAD /a.txt", &["Accept-Encoding: gzip, br"]), (head, "empty".into()));
+
+    // Conditions are about what was chosen, and so are ranges; whatever is said, it is said that there was a choice.
+    let gzip_tag = format!("If-None-Match: {}", tags[2]);
+    let if_range = format!("If-Range: {}", tags[2]);
+    let if_match = format!("If-Match: {}", tags[2]);
+    let cases: [(&[&str], &str, &str); 10] = [
+        (&[], "200", "file 0+1000"),
+        (&["Accept-Encoding: gzip"], "200", "file 0+120"),
+        (&["Accept-Encoding: gzip", &gzip_tag], "304", "empty"),
+        (&["Accept-Encoding: br", &gzip_tag], "200", "file 0+100"),
+        (&[&gzip_tag], "200", "file 0+1000"),
+        (&["Accept-Encoding: gzip", "Range: bytes=110-900"], "206", "file 110+10"),
+        (&["Accept-Encoding: gzip", "Range: bytes=110-900", &if_range], "206", "file 110+10"),
+        (&["Accept-Encoding: br", "Range: bytes=90-", &if_range], "200", "file 0+100"),
+        (&["Accept-Encoding: br", "Range: bytes=100-"], "416", "page"),
+        (&["Accept-Encoding: br", &if_match], "412", "page"),
+    ];
+    for (fields, status, expected) in cases {
+        let (head, body) = get(fields);
+        assert_eq!(head.split(' ').nth(1), Some(status), "{fields:?}: {head}");
+        assert!(body.starts_with(expected), "{fields:?}: {body}");
+        assert!(head.contains("\nVary: Accept-Encoding\n"), "{fields:?}: {head}");
+    }
+    let (unsatisfiable, _) = get(&["Accept-Encoding: br", "Range: bytes=100-"]);
+    assert!(unsatisfiable.contains("\nContent-Range: bytes */100\n"), "{unsatisfiable}");
 }
 
 #[test]
@@ -157,7 +210,7 @@ fn what_is_not_a_file() {
 
 #[test]
 fn a_head_is_that_of_a_get_on_errors_and_redirects_too() {
-    for found in [Found::Nothing, Found::Directory, Found::File(facts())] {
+    for found in [Found::Nothing, Found::Directory, Found::File(file())] {
         for fields in [&[][..], &["If-Match: \"other\""], &["If-None-Match: ETAG"]] {
             let (get, _) = answered(&found, b"a", "GET /a", fields);
             assert_eq!(answered(&found, b"a", "HEAD /a", fields), (get, "empty".into()), "{found:?} {fields:?}");

@@ -306,7 +306,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
         learned = match step {
             answer::Step::Learn { site, path } => {
                 let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-                answer::Learned::File(worker.files[site].learn(&path, now_ms, now_s).await)
+                answer::Learned::File(worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await)
             }
             answer::Step::FindScript(wanted) => answer::Learned::Script(locate(link, worker, wanted).await),
             _ => answer::Learned::Nothing,
