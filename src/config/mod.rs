@@ -55,6 +55,7 @@ impl Config {
         let mut problems = Vec::new();
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
+        let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
         let mut options = Options {
@@ -65,6 +66,7 @@ impl Config {
             sites: site.into_iter().map(|site| SiteConfig { precompressed, ..site }).collect(),
             ..Options::default()
         };
+        options.files.watch = watch;
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

@@ -11,7 +11,6 @@ use crate::http::conn::{Event, Next, Refusal};
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
-use crate::rt::fs::File;
 use crate::site::reply::{Body, HeadContext, Reply, write_end};
 use crate::site::route::{Route, route};
 use crate::site::static_file::static_file;
@@ -19,7 +18,7 @@ use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
 use super::cgi;
-use super::file_cache::{Content, Entry};
+use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::worker::Worker;
 
@@ -40,7 +39,7 @@ pub(super) enum Step {
     /// Send what has gathered and these bytes.
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
-    SendFile(Rc<File>, Span),
+    SendFile(Rc<OpenFile>, Span),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.

@@ -100,13 +100,10 @@ fn act<'a>(
     step: Step,
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
-        Step::Learn { site, path } => {
-            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Box::pin(async move {
-                let entry = worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await;
-                Ok(After::GoOn(Learned::File(entry)))
-            })
-        }
+        Step::Learn { site, path } => Box::pin(async move {
+            let entry = worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await;
+            Ok(After::GoOn(Learned::File(entry)))
+        }),
         Step::FindScript(wanted) => {
             Box::pin(async move { Ok(After::GoOn(Learned::Script(cgi::locate(link, worker, wanted).await))) })
         }

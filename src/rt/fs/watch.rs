@@ -32,7 +32,7 @@ pub struct Watcher {
 
 /// One directory that is watched. The same directory has the same, by whatever name it was found, until its watch ends;
 /// numbers are not used again before two thousand million others were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Watch(i32);
 
 /// What has happened.

@@ -112,7 +112,7 @@ async fn find(worker: &Worker, wanted: &Wanted) -> Result<Place, Status> {
         let found = dir.find(candidate.file).await.map_err(|_error| Status::NOT_FOUND)?;
         match found.metadata.kind {
             Kind::Directory => continue,
-            Kind::Special => return Err(Status::NOT_FOUND),
+            Kind::Symlink | Kind::Special => return Err(Status::NOT_FOUND),
             Kind::File if found.metadata.mode & 0o111 == 0 => return Err(Status::FORBIDDEN),
             Kind::File => {}
         }
@@ -129,7 +129,7 @@ impl Call {
     pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
         let site = &worker.sites[located.site];
-        let root = worker.files[located.site].root_path.as_os_str().as_bytes();
+        let root = worker.files[located.site].root_path().as_os_str().as_bytes();
         let mut path_translated = root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {
@@ -305,8 +305,8 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
             };
         learned = match step {
             answer::Step::Learn { site, path } => {
-                let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-                answer::Learned::File(worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await)
+                let entry = worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await;
+                answer::Learned::File(entry)
             }
             answer::Step::FindScript(wanted) => answer::Learned::Script(locate(link, worker, wanted).await),
             _ => answer::Learned::Nothing,

@@ -189,7 +189,11 @@ impl<T> Shelf<T> {
         let queue = if is_regular { &mut self.regulars } else { &mut self.newcomers };
         queue.cost += cost;
         let before = std::mem::replace(&mut queue.newest, at);
-        if before == NONE { queue.oldest = at } else { self.nodes[before as usize].newer = at }
+        if before == NONE {
+            queue.oldest = at
+        } else {
+            self.nodes[before as usize].newer = at
+        }
         let node = &mut self.nodes[at as usize];
         (node.older, node.newer) = (before, NONE);
     }
@@ -198,7 +202,11 @@ impl<T> Shelf<T> {
         let Node { is_regular, cost, older, newer, .. } = self.nodes[at as usize];
         let queue = if is_regular { &mut self.regulars } else { &mut self.newcomers };
         queue.cost -= cost;
-        if older == NONE { queue.oldest = newer } else { self.nodes[older as usize].newer = newer }
+        if older == NONE {
+            queue.oldest = newer
+        } else {
+            self.nodes[older as usize].newer = newer
+        }
         let queue = if is_regular { &mut self.regulars } else { &mut self.newcomers };
         if newer == NONE { queue.newest = older } else { self.nodes[newer as usize].older = older }
     }

@@ -4,9 +4,9 @@ use std::io;
 use std::rc::Rc;
 
 use crate::http::range::Span;
-use crate::rt::fs::File;
 
 use super::{Cut, by_unloading, flush, progress, send, unload};
+use crate::serve::file_cache::OpenFile;
 use crate::serve::link::Link;
 use crate::serve::worker::Worker;
 
@@ -15,10 +15,17 @@ use crate::serve::worker::Worker;
 const SLICE_BYTES: usize = 256 << 10;
 
 /// Sends a part of an open file, after what has gathered.
-pub(in crate::serve) async fn file(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<(), Cut> {
+pub(in crate::serve) async fn file(
+    link: &mut Link,
+    worker: &Worker,
+    file: &Rc<OpenFile>,
+    span: Span,
+) -> Result<(), Cut> {
     flush(link, worker).await?;
-    // Where a real descriptor cannot be had, the file still can be read.
-    if link.transport.can_sendfile()
+    // Where a real descriptor cannot be had, the file still can be read. So is what may be written to meanwhile: the
+    // socket would hold its pages, and send what is in them by then.
+    if !file.changed_lately()
+        && link.transport.can_sendfile()
         && let Ok(socket) = link.transport.stream().install().await
     {
         return sendfile(link, worker, file, &socket, span).await;
@@ -30,7 +37,7 @@ pub(in crate::serve) async fn file(link: &mut Link, worker: &Worker, file: &Rc<F
 async fn sendfile(
     link: &mut Link,
     worker: &Worker,
-    file: &Rc<File>,
+    file: &Rc<OpenFile>,
     socket: &std::os::fd::OwnedFd,
     span: Span,
 ) -> Result<(), Cut> {
@@ -38,6 +45,10 @@ async fn sendfile(
     link.conn.sending(worker.now_ms());
     while at < end {
         let slice = (end - at).min(SLICE_BYTES as u64);
+        // What has been promised is no longer there: better no end than a wrong one.
+        if !file.is_unchanged() {
+            return Err(Cut);
+        }
         // sendfile has no "do not wait": ask whether both ends of the slice are in memory. A hole between them can
         // still hold the core, for at most one slice's worth of disk.
         if !file.is_cached(at) || !file.is_cached(at + slice - 1) {
@@ -71,7 +82,7 @@ async fn sendfile(
 }
 
 /// Reads through the ring into a buffer, and sends that: never waits for a disk on the core's own thread.
-async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<(), Cut> {
+async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<OpenFile>, span: Span) -> Result<(), Cut> {
     let (mut at, end) = (span.start, span.start + span.len);
     let mut buffer = Vec::with_capacity(SLICE_BYTES.min(span.len as usize).max(1));
     while at < end {
@@ -81,7 +92,8 @@ async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: 
             tracing::warn!(%error, "a file cannot be read");
             Cut
         })?;
-        if count == 0 {
+        // Asked after the copy: all of it is of the version that the head is about, or none of it is sent.
+        if count == 0 || !file.is_unchanged() {
             return Err(Cut);
         }
         buffer.truncate((end - at).min(count as u64) as usize);
