@@ -24,7 +24,7 @@ const SIBLING_BYTES: usize = 512;
 pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(20);
 /// A file that changed so lately is copied before it is sent: `sendfile(2)` would hand its pages to the socket, and whoever
 /// writes to them before the client has read them changes what was sent.
-const SENT_BY_COPY: Duration = Duration::from_secs(2);
+const SENT_BY_COPY: Duration = Duration::from_secs(1);
 /// A stamp so far ahead is of another clock, or from before ours was set back: it tells nothing.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 

@@ -142,6 +142,10 @@ impl FileCache {
                 Ok(entry) => return entry,
                 Err(Unsettled(left)) => time::sleep(left).await,
             }
+            // Somebody else may have found it out meanwhile.
+            if let Some(entry) = self.get(path, Instant::now().as_millis()) {
+                return entry;
+            }
         }
         let looked = self.0.look(site, path, now_s, Patience::None).await;
         looked.unwrap_or_else(|Unsettled(_)| unreachable!("without patience, whatever is there is taken"))
@@ -196,6 +200,9 @@ impl Cache {
         let mut lookout = self.lookout(site, path).await;
         let found = match self.find(path, &mut lookout).await {
             Ok(found) => found,
+            Err(error) if patience == Patience::Some && is_for_want_of_room(&error) => {
+                return Err(Unsettled(entry::SETTLED_AFTER));
+            }
             Err(error) => return Ok(self.not_a_file(path, nothing(&error))),
         };
         match found.metadata.kind {
@@ -542,6 +549,11 @@ fn representations(path: &[u8], opened: &[(Option<Coding>, Metadata, File)], now
         FileFacts::coded(&stat, path, *coding, now_s)
     };
     Representations::new(opened.iter().map(facts).collect())
+}
+
+/// Many look-ups at once may need more descriptors than there are; those that come first leave theirs to the others.
+fn is_for_want_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 fn nothing(error: &io::Error) -> Found {
