@@ -14,7 +14,7 @@ use super::trails::{Name, Trail};
 use super::{Cache, Key};
 
 /// What an entry costs besides its bytes: key, facts, prebuilt head, and its part in the books.
-const ENTRY_BYTES: usize = 1024;
+const ENTRY_BYTES: usize = 1152;
 /// And each of its siblings.
 const SIBLING_BYTES: usize = 512;
 

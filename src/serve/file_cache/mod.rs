@@ -197,6 +197,13 @@ impl Cache {
 
     async fn look(&self, site: &Site, path: &[u8], now_s: u64, patience: Patience) -> Result<Rc<Entry>, Unsettled> {
         let now_ms = Instant::now().as_millis();
+        // A name that does not exist, in a folder that nothing is kept of, is not worth a watch.
+        if !self.watching.knows(folder_of(path))
+            && let Err(error) = self.root.find_itself(path).await
+            && !is_for_want_of_room(&error)
+        {
+            return Ok(self.not_a_file(path, nothing(&error)));
+        }
         let mut lookout = self.lookout(site, path).await;
         let found = match self.find(path, &mut lookout).await {
             Ok(found) => found,
@@ -262,7 +269,8 @@ impl Cache {
 
     /// From where changes to a file at that path, and to its siblings, are told from now on.
     async fn lookout(&self, site: &Site, path: &[u8]) -> Lookout<'_> {
-        let (folder, name) = path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
+        let folder = folder_of(path);
+        let name = &path[folder.len()..];
         let trail = self.watching.trail(&self.root, folder, || self.hear()).await;
         let trails: Vec<_> = trail.into_iter().map(|trail| self.using(trail)).collect();
         let names = trails.first().map_or_else(Box::default, |using| {
@@ -540,6 +548,11 @@ impl Drop for Using<'_> {
         self.cache.watching.trails.borrow().release(&self.trail);
         self.cache.watching.tidy(&self.trail);
     }
+}
+
+/// A path up to its last slash.
+fn folder_of(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)]
 }
 
 fn representations(path: &[u8], opened: &[(Option<Coding>, Metadata, File)], now_s: u64, salt: u64) -> Representations {

@@ -65,6 +65,11 @@ impl Watching {
         self.watcher.borrow().clone()
     }
 
+    /// Whether the trail of a path need not be walked, or cannot be.
+    pub(super) fn knows(&self, path: &[u8]) -> bool {
+        self.watcher.borrow().is_none() || self.trails.borrow().get(path).is_some()
+    }
+
     /// Whether something has happened that [`read`](Self::read) would tell. No call, no allocation.
     pub(super) fn has_news(&self) -> bool {
         self.watcher.borrow().as_ref().is_some_and(|watcher| watcher.has_news())
