@@ -257,7 +257,6 @@ impl Dir {
     /// # Errors
     /// fstatfs(2); hardly ever.
     pub fn file_system(&self) -> io::Result<i64> {
-        #[expect(clippy::unnecessary_cast, reason = "a word on some targets")]
         Ok(rustix::fs::fstatfs(&self.fd)?.f_type as i64)
     }
 }

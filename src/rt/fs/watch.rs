@@ -219,7 +219,7 @@ mod tests {
     fn each_change_is_told_before_its_call_returns() {
         watching(|watcher, folder| {
             fs::write(folder.join("old"), "1").unwrap();
-            watcher.add(&Dir::open(folder).unwrap()).unwrap();
+            watcher.add(Dir::open(folder).unwrap()).unwrap();
             assert_eq!(read(watcher), []);
             fs::write(folder.join("new"), "").unwrap();
             assert_eq!(read(watcher), [("new".into(), Change::Came)]);
@@ -239,8 +239,8 @@ mod tests {
             let inside = folder.join("inside");
             fs::create_dir(&inside).unwrap();
             std::os::unix::fs::symlink("inside", folder.join("link")).unwrap();
-            let watch = watcher.add(&Dir::open(&inside).unwrap()).unwrap();
-            assert_eq!(watcher.add(&Dir::open(&folder.join("link")).unwrap()).unwrap(), watch);
+            let watch = watcher.add(Dir::open(&inside).unwrap()).unwrap();
+            assert_eq!(watcher.add(Dir::open(&folder.join("link")).unwrap()).unwrap(), watch);
             fs::remove_dir(&inside).unwrap();
             assert_eq!(read(watcher), [(format!("{:?}", Event::Ended(watch)), Change::Left)]);
             watcher.remove(watch);
@@ -251,7 +251,7 @@ mod tests {
     fn what_is_not_a_directory_is_refused() {
         watching(|watcher, folder| {
             fs::write(folder.join("file"), "").unwrap();
-            let error = watcher.add(&fs::File::open(folder.join("file")).unwrap()).unwrap_err();
+            let error = watcher.add(fs::File::open(folder.join("file")).unwrap()).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENOTDIR));
         });
     }
@@ -263,7 +263,7 @@ mod tests {
             let runtime = crate::rt::Builder::new().build().unwrap();
             runtime.block_on(async {
                 let watcher = Watcher::new().unwrap();
-                watcher.add(&Dir::open(folder.path()).unwrap()).unwrap();
+                watcher.add(Dir::open(folder.path()).unwrap()).unwrap();
                 for round in 0..20 {
                     assert!(!watcher.has_news());
                     let path = folder.path().join(format!("file-{round}"));
