@@ -23,7 +23,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Typ
     take(&matches, DIR, "path", &mut flags);
     for setting in SETTINGS {
         match setting.kind {
-            Kind::One(_) | Kind::Many(_) => take(&matches, setting.name, setting.name, &mut flags),
+            Kind::One(_) | Kind::Many(_) | Kind::Lines(_) => take(&matches, setting.name, setting.name, &mut flags),
             Kind::Switch if matches.get_flag(setting.name) => {
                 flags.add(setting.name, given(setting.name, "true".into()))
             }
@@ -94,7 +94,7 @@ pub(crate) fn command() -> Command {
 fn setting_arg(setting: &'static Setting) -> Arg {
     let default = match setting.kind {
         Kind::Switch => String::new(),
-        Kind::One(_) | Kind::Many(_) => format!(" [default: {}]", setting.default),
+        Kind::One(_) | Kind::Many(_) | Kind::Lines(_) => format!(" [default: {}]", setting.default),
     };
     let arg = Arg::new(setting.name)
         .long(setting.name)
@@ -107,7 +107,9 @@ fn setting_arg(setting: &'static Setting) -> Arg {
     let arg = match setting.kind {
         Kind::Switch => arg.action(ArgAction::SetTrue),
         Kind::One(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
-        Kind::Many(value) => arg.value_name(value).value_parser(value_parser!(OsString)).action(ArgAction::Append),
+        Kind::Many(value) | Kind::Lines(value) => {
+            arg.value_name(value).value_parser(value_parser!(OsString)).action(ArgAction::Append)
+        }
     };
     let arg = setting.short.into_iter().fold(arg, Arg::short);
     setting.alias.into_iter().fold(arg, Arg::visible_alias)
@@ -148,8 +150,9 @@ Values:
 Three names for everything:
   The flag --head-bytes-max is the key head_bytes_max in a TOML file and the variable
   UCAFFEINE_HEAD_BYTES_MAX. A flag beats a variable, and a variable beats the file. A variable
-  that holds a list separates its values by semicolons. Unknown keys, and unknown variables
-  that begin with UCAFFEINE_, are errors.
+  that holds a list separates its values by semicolons, or by line breaks where values may hold
+  semicolons (HEADER, CACHE_CONTROL). Unknown keys, and unknown variables that begin with
+  UCAFFEINE_, are errors.
 
 Stopping:
   SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at

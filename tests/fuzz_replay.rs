@@ -9,8 +9,13 @@ use ucaffeine::http::fuzzing;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 4] =
-    [("request", fuzzing::request), ("chunked", fuzzing::chunked), ("path", fuzzing::path), ("range", fuzzing::range)];
+const TARGETS: [(&str, Target); 5] = [
+    ("request", fuzzing::request),
+    ("chunked", fuzzing::chunked),
+    ("path", fuzzing::path),
+    ("range", fuzzing::range),
+    ("coding", fuzzing::coding),
+];
 
 /// Longer inputs only cost time: every bound of the small limits is crossed by less.
 const INPUT_BYTES_MAX: usize = 1_024;
@@ -61,6 +66,12 @@ const WORDS: &[&[u8]] = &[
     b",",
     b"18446744073709551615",
     b"0-0,",
+    b"gzip",
+    b"br",
+    b"identity",
+    b"*",
+    b";q=0.5",
+    b";q=0",
     b"?",
     b"#",
 ];

@@ -4,8 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use ucaffeine::http::body::{CHUNK_END, LAST_CHUNK, chunk_head};
+use ucaffeine::http::coding::{self, Coding};
 use ucaffeine::http::limits::Limits;
-use ucaffeine::http::{date, fuzzing, path};
+use ucaffeine::http::request::FieldSlots;
+use ucaffeine::http::{date, fuzzing, head, path};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
@@ -79,6 +81,41 @@ proptest! {
 /// A byte that a file's name may have anywhere.
 fn name_byte() -> impl Strategy<Value = u8> {
     any::<u8>().prop_filter("no name has it", |byte| !b"\0\r\n/.".contains(byte))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    /// RFC 9110 section 12.5.3, written down once more, and slowly.
+    #[test]
+    fn the_coding_with_the_greatest_weight_is_chosen(
+        said in vec((0usize..6, 0u16..=10), 0..6),
+        there in proptest::sample::subsequence(Coding::ALL.to_vec(), 0..=3),
+    ) {
+        const TOKENS: [&str; 6] = ["br", "zstd", "gzip", "identity", "*", "deflate"];
+        let value: Vec<String> =
+            said.iter().map(|(token, tenths)| format!("{};q={}.{}", TOKENS[*token], tenths / 10, tenths % 10)).collect();
+        let weight = |token: &str| {
+            let named = |name: &str| said.iter().filter(|(at, _)| TOKENS[*at] == name).map(|(_, tenths)| *tenths).min();
+            named(token).or_else(|| named("*"))
+        };
+        let wanted = |coding: &Coding| weight(coding.token()).unwrap_or(0);
+        let best = there.iter().map(wanted).max().unwrap_or(0);
+        let expected = match weight("identity") {
+            _ if best == 0 => None,
+            Some(identity) if identity > best => None,
+            _ => there.iter().copied().find(|coding| wanted(coding) == best),
+        };
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {}\r\n\r\n", value.join(", "));
+        let mut slots = FieldSlots::new();
+        let (request, _) = head::parse(&Limits::default(), head.as_bytes(), &mut slots).unwrap().unwrap();
+        prop_assert_eq!(coding::choose(&request.fields, there.iter().copied()), expected, "{:?}", value);
+    }
+
+    #[test]
+    fn any_wish_is_read_without_harm(value in "[a-z*;=, .0-9Q\t]{0,40}") {
+        fuzzing::coding(value.as_bytes());
+    }
 }
 
 /// A range with short numbers, or ones around 64 bits.

@@ -4,6 +4,7 @@
 //! ([`settings`], [`limits`]), read by the same code, so they cannot differ.
 
 mod file;
+mod headers;
 mod limits;
 mod listen;
 mod mounts;
@@ -57,13 +58,17 @@ impl Config {
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
         let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
+        let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
         let mut options = Options {
             listen,
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
-            sites: site.into_iter().map(|site| SiteConfig { precompressed, ..site }).collect(),
+            sites: site
+                .into_iter()
+                .map(|site| SiteConfig { precompressed, headers: headers.clone(), ..site })
+                .collect(),
             ..Options::default()
         };
         options.files.watch = watch;

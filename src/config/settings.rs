@@ -35,10 +35,9 @@ pub(crate) enum Kind {
     Switch,
     One(&'static str),
     Many(&'static str),
+    /// As `Many`, of values that may hold semicolons.
+    Lines(&'static str),
 }
-
-/// Separates the values of a [`Kind::Many`] in a variable.
-pub(crate) const LIST_SEPARATOR: char = ';';
 
 const VARIABLE_PREFIX: &str = "UCAFFEINE_";
 
@@ -104,6 +103,28 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Write a line per request to standard output (-) or a file",
         more: "",
         default: "off",
+    },
+    Setting {
+        name: "cache-control",
+        short: None,
+        alias: None,
+        kind: Kind::Lines("PATTERN VALUE"),
+        group: Group::Files,
+        help: "What caches may do with the files that the pattern fits; may be repeated",
+        more: "--cache-control '/assets/ public, max-age=31536000, immutable'. In a PATTERN, * is any part of a segment, ** anything, \
+               and a slash at the end the folder and all below it. The last rule that fits a file holds.",
+        default: "none",
+    },
+    Setting {
+        name: "header",
+        short: None,
+        alias: None,
+        kind: Kind::Lines("PATTERN NAME: VALUE"),
+        group: Group::Files,
+        help: "Add this field to the replies to these paths; may be repeated",
+        more: "--header '/fonts/ Access-Control-Allow-Origin: *'. Redirects and errors have it too. The last rule that fits and \
+               names the field holds, and an empty VALUE takes the field away. What the server decides itself cannot be set.",
+        default: "none",
     },
     Setting {
         name: "no-precompressed",
@@ -182,7 +203,16 @@ pub(crate) fn is_ours(variable: &str) -> bool {
 
 /// Whether it may be said more than once.
 pub(crate) fn is_list(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.name == name && matches!(setting.kind, Kind::Many(_)))
+    list_separator(name).is_some()
+}
+
+/// What separates the values in a variable, if there may be several.
+pub(crate) fn list_separator(name: &str) -> Option<char> {
+    match SETTINGS.iter().find(|setting| setting.name == name)?.kind {
+        Kind::Many(_) => Some(';'),
+        Kind::Lines(_) => Some('\n'),
+        Kind::Switch | Kind::One(_) => None,
+    }
 }
 
 impl Group {

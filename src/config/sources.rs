@@ -82,9 +82,9 @@ impl Layer {
 pub(crate) const CONFIG_VARIABLE: &str = "UCAFFEINE_CONFIG";
 
 fn values(name: &str, text: &OsStr) -> Vec<OsString> {
-    match text.to_str() {
-        Some(text) if settings::is_list(name) => {
-            let parts = text.split(settings::LIST_SEPARATOR).map(str::trim);
+    match (text.to_str(), settings::list_separator(name)) {
+        (Some(text), Some(separator)) => {
+            let parts = text.split(separator).map(str::trim);
             parts.filter(|part| !part.is_empty()).map(OsString::from).collect()
         }
         _ => vec![text.to_owned()],

@@ -2,11 +2,13 @@
 //! (`tests/fuzz_replay.rs`) and of the properties (`tests/http_properties.rs`). A violation panics.
 
 use super::chunked::{Chunks, Decoded};
+use super::coding::{self, Coding};
 use super::conn::{BodyEvent, Conn, Event, Next};
 use super::head;
 use super::limits::Limits;
+use super::multipart::{Boundary, Multipart};
 use super::path;
-use super::range::{self, Ranges};
+use super::range::{self, Ranges, Span};
 use super::refusal::Fault;
 use super::request::{FieldSlots, Known};
 use super::response;
@@ -205,13 +207,19 @@ pub fn path(raw: &[u8]) {
     assert_eq!(out, again);
 }
 
-/// A Range field: eight bytes of length and the value. Parts lie inside the length, in order, apart from each other.
+/// A Range field: eight bytes of length and the value. Parts lie inside the length, apart from each other; sent as one
+/// body, they are read back as they were.
 pub fn range(data: &[u8]) {
     let Some((length, value)) = data.split_first_chunk() else { return };
     let length = u64::from_le_bytes(*length);
-    let Ranges::Satisfiable(spans) = range::parse(value, length) else { return };
-    let spans = spans.as_slice();
-    assert!(!spans.is_empty() && spans.len() <= range::RANGES_MAX);
+    const RANGES_MAX: usize = 20;
+    let Ranges::Satisfiable(spans) = range::parse(value, length, RANGES_MAX) else { return };
+    let mut spans = spans.as_slice().to_vec();
+    assert!(!spans.is_empty() && spans.len() <= RANGES_MAX);
+    if length < 4_096 {
+        several_parts(&spans, length);
+    }
+    spans.sort_by_key(|span| span.start);
     let mut free_from = 0;
     for span in spans {
         assert!(span.len > 0 && span.start >= free_from);
@@ -220,7 +228,60 @@ pub fn range(data: &[u8]) {
         // One byte at least lies between two parts, or they would be one.
         free_from = end.saturating_add(1);
         let mut out = Vec::new();
-        response::write_content_range(&mut out, *span, length);
+        response::write_content_range(&mut out, span, length);
         assert_eq!(out, format!("Content-Range: bytes {}-{}/{length}\r\n", span.start, end - 1).into_bytes());
+    }
+}
+
+/// A multipart body of some spans, and what a reader finds in it.
+fn several_parts(spans: &[Span], length: u64) {
+    let content: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    let parts = Multipart::new(spans, length, b"X: y\r\n".to_vec(), Boundary::new(u128::from(length) << 64 | 7));
+    let (mut head, mut body) = (Vec::new(), Vec::new());
+    parts.write_content_type(&mut head);
+    for (index, span) in parts.spans().iter().enumerate() {
+        parts.write_part_head(index, &mut body);
+        body.extend_from_slice(&content[span.start as usize..][..span.len as usize]);
+    }
+    parts.write_end(&mut body);
+    assert_eq!(parts.content_length(), body.len() as u64);
+
+    let boundary = head.strip_prefix(b"Content-Type: multipart/byteranges; boundary=").expect("the type");
+    let delimiter = [b"\r\n--", boundary.trim_ascii_end()].concat();
+    let mut rest = body.strip_prefix(&delimiter[2..]).expect("the first boundary");
+    for span in spans {
+        let range = format!("bytes {}-{}/{length}", span.start, span.start + span.len - 1);
+        let expected = format!("\r\nX: y\r\nContent-Range: {range}\r\n\r\n");
+        rest = rest.strip_prefix(expected.as_bytes()).expect("a part's head");
+        let end = rest.windows(delimiter.len()).position(|bytes| bytes == delimiter).expect("a part's end");
+        assert_eq!(rest[..end], content[span.start as usize..][..span.len as usize]);
+        rest = &rest[end + delimiter.len()..];
+    }
+    assert_eq!(rest, b"--\r\n");
+}
+
+/// An Accept-Encoding field. What is chosen is there, was asked for, and does not depend on what is not chosen.
+pub fn coding(value: &[u8]) {
+    let head = [b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: ", value, b"\r\n\r\n"].concat();
+    let mut slots = FieldSlots::new();
+    // A value with a line break in it is another head.
+    let Ok(Some((request, len))) = head::parse(&Limits::default(), &head, &mut slots) else { return };
+    if len != head.len() {
+        return;
+    }
+    let asked = |coding: Coding| {
+        let text = value.to_ascii_lowercase();
+        let says = |word: &str| text.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+        says(coding.token()) || says("*")
+    };
+    for subset in 0..1 << Coding::ALL.len() {
+        let there = Coding::ALL.into_iter().filter(|&coding| subset & 1 << coding as usize != 0);
+        let Some(chosen) = coding::choose(&request.fields, there.clone()) else { continue };
+        assert!(there.clone().any(|coding| coding == chosen) && asked(chosen), "{chosen:?}");
+        assert_eq!(coding::choose(&request.fields, std::iter::once(chosen)), Some(chosen));
+        for other in there.clone().filter(|other| *other != chosen) {
+            let fewer = there.clone().filter(|&coding| coding != other);
+            assert_eq!(coding::choose(&request.fields, fewer), Some(chosen), "without {other:?}");
+        }
     }
 }

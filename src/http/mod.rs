@@ -2,7 +2,7 @@
 //!
 //! - Requests: [`conn`] (whose turn it is, and until when), [`head`] (one head), [`request`] (what it says), [`body`]
 //!   (framing and chunks), [`path`], [`range`], [`conditional`], [`coding`].
-//! - Responses: [`response`] (the bytes of a head), [`status`], [`date`].
+//! - Responses: [`response`] (the bytes of a head), [`multipart`] (several ranges in one body), [`status`], [`date`].
 //!
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod date;
 pub mod fuzzing;
 pub mod head;
 pub mod limits;
+pub mod multipart;
 mod pace;
 pub mod path;
 pub mod range;

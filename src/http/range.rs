@@ -2,9 +2,6 @@
 
 use super::request::{Fields, Known};
 
-/// More range specifiers than this in one request are an attack, and ignored (CVE-2011-3192 and its kin).
-pub const RANGES_MAX: usize = 200;
-
 /// A part of a representation: never empty, and inside its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -25,7 +22,8 @@ pub enum Ranges {
     Satisfiable(Spans),
 }
 
-/// Parts in order of position, neither overlapping nor touching. One part, the usual case, needs no memory.
+/// Parts in the order in which they were asked for, neither overlapping nor touching. One part, the usual case, needs no
+/// memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spans {
     /// One part.
@@ -34,17 +32,18 @@ pub enum Spans {
     Many(Vec<Span>),
 }
 
-/// What the request's Range asks; a repeated field is not one (RFC 9110 section 14.2) and is ignored.
-pub fn requested(fields: &Fields<'_>, length: u64) -> Ranges {
+/// What the request's Range asks; a repeated field is not one (RFC 9110 section 14.2) and is ignored. So are more than
+/// `ranges_max` ranges: nobody needs so many, but attacks do (CVE-2011-3192 and its kin).
+pub fn requested(fields: &Fields<'_>, length: u64, ranges_max: usize) -> Ranges {
     let mut values = fields.get_all(Known::Range);
     match (values.next(), values.next()) {
-        (Some(value), None) => parse(value, length),
+        (Some(value), None) => parse(value, length, ranges_max),
         _ => Ranges::Ignore,
     }
 }
 
 /// Reads the value of a Range field against the length of the representation.
-pub fn parse(value: &[u8], length: u64) -> Ranges {
+pub fn parse(value: &[u8], length: u64, ranges_max: usize) -> Ranges {
     let Some(specs) = strip_unit(value) else { return Ranges::Ignore };
     let mut spans: Option<Spans> = None;
     let mut count = 0;
@@ -52,7 +51,7 @@ pub fn parse(value: &[u8], length: u64) -> Ranges {
     for spec in specs.split(|&byte| byte == b',').map(trim_ows).filter(|spec| !spec.is_empty()) {
         let Some(spec) = Spec::parse(spec) else { return Ranges::Ignore };
         count += 1;
-        if count > RANGES_MAX || spec.asks_the_end_of_nothing(length) {
+        if count > ranges_max || spec.asks_the_end_of_nothing(length) {
             return Ranges::Ignore;
         }
         if let Some(span) = spec.resolve(length) {
@@ -124,21 +123,25 @@ impl Spans {
         }
     }
 
-    /// Sorted, with overlapping and adjacent parts joined in place (RFC 9110 section 15.3.7.2 allows both).
+    /// With overlapping and adjacent parts joined, where the first of them stood (RFC 9110 section 15.3.7.2): a client
+    /// that asked for the end first wants it first.
     fn merged(self) -> Spans {
-        let Spans::Many(mut spans) = self else { return self };
-        spans.sort_unstable_by_key(|span| span.start);
-        spans.dedup_by(|next, kept| {
+        let Spans::Many(spans) = self else { return self };
+        let mut ranked: Vec<(usize, Span)> = spans.into_iter().enumerate().collect();
+        ranked.sort_unstable_by_key(|(_, span)| span.start);
+        ranked.dedup_by(|(rank, next), (kept_rank, kept)| {
             // Both ends are at most the representation's length, so the sums fit.
             let joins = next.start <= kept.start + kept.len;
             if joins {
                 kept.len = kept.len.max(next.start + next.len - kept.start);
+                *kept_rank = (*kept_rank).min(*rank);
             }
             joins
         });
-        match spans[..] {
-            [only] => Spans::One(only),
-            _ => Spans::Many(spans),
+        ranked.sort_unstable_by_key(|(rank, _)| *rank);
+        match ranked[..] {
+            [(_, only)] => Spans::One(only),
+            _ => Spans::Many(ranked.into_iter().map(|(_, span)| span).collect()),
         }
     }
 }
@@ -166,9 +169,11 @@ fn trim_ows(mut text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    const RANGES_MAX: usize = 200;
+
     /// The parts as `start+len`, or the word for none.
     fn shown(value: &str, length: u64) -> String {
-        match parse(value.as_bytes(), length) {
+        match parse(value.as_bytes(), length, RANGES_MAX) {
             Ranges::Ignore => "ignore".into(),
             Ranges::Unsatisfiable => "416".into(),
             Ranges::Satisfiable(spans) => {
@@ -212,10 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn several_parts_are_sorted_and_merged() {
+    fn several_parts_are_merged_and_keep_their_order() {
         for (value, expected) in [
             ("bytes=0-1,4-5", "0+2 4+2"),
-            ("bytes=4-5,0-1", "0+2 4+2"),
+            ("bytes=4-5,0-1", "4+2 0+2"),
+            ("bytes=-1,0-0,4-4", "9+1 0+1 4+1"),
+            // What is joined stands where the first of it stood.
+            ("bytes=8-9,4-4,0-1,5-6", "8+2 4+3 0+2"),
+            ("bytes=8-8,0-0,4-6,9-9,2-3", "8+2 0+1 2+5"),
             ("bytes=0-1 , ,\t3-3", "0+2 3+1"),
             ("bytes=0-4,3-6", "0+7"),
             ("bytes=0-1,2-3", "0+4"),

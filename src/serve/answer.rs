@@ -11,22 +11,24 @@ use crate::http::conn::{Event, Next, Refusal};
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
+use crate::site::headers::Place;
 use crate::site::reply::{Body, HeadContext, Reply, write_end};
 use crate::site::route::{Route, route};
-use crate::site::static_file::static_file;
+use crate::site::static_file::{Circumstances, static_file};
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
 use super::cgi;
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
+use super::parts::Parts;
 use super::worker::Worker;
 
 /// Replies that gather before they are sent, when requests are pipelined.
-const OUT_BYTES_MAX: usize = 64 << 10;
+pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
 /// message of two parts, which has to be allocated.
-const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
+pub(super) const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
 pub(super) enum Step {
@@ -40,6 +42,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<OpenFile>, Span),
+    /// Send what has gathered and several parts of one file.
+    SendParts(Box<Parts>),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.
@@ -137,7 +141,7 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
     use crate::http::request::Version;
     worker.metrics.requests.add(1);
     let date = worker.date();
-    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date };
+    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: false, date: &date, place: None };
     let reply = Reply::error(refusal.status);
     tracing::debug!(status = ?refusal.status, why = refusal.why, "refused");
     reserve(worker, out);
@@ -160,14 +164,17 @@ struct Answer<'a> {
 enum Decision<'a> {
     /// Something has to be found out first.
     Missing(Step),
+    /// About a path where files are.
     Reply(Reply<'a>),
+    /// About one where scripts are: they say themselves what their replies say.
+    NoScript(Reply<'a>),
     File(Rc<Entry>),
     Run(Box<cgi::Located>),
 }
 
 impl Decision<'_> {
     fn is_bad_request(&self) -> bool {
-        matches!(self, Decision::Reply(reply) if reply.status() == Status::BAD_REQUEST)
+        matches!(self, Decision::Reply(reply) | Decision::NoScript(reply) if reply.status() == Status::BAD_REQUEST)
     }
 }
 
@@ -193,11 +200,11 @@ impl<'a> Answer<'a> {
                 }
             },
             (Route::Cgi(_), _) if cgi::body_is_too_large(worker, request.framing) => {
-                Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE))
+                Decision::NoScript(Reply::error(Status::CONTENT_TOO_LARGE))
             }
             (Route::Cgi(_), Learned::Script(located)) => match located.place {
                 Ok(_) => Decision::Run(located),
-                Err(status) => Decision::Reply(Reply::error(status)),
+                Err(status) => Decision::NoScript(Reply::error(status)),
             },
             (Route::Cgi(cgi), _) => {
                 let wanted = cgi::Wanted { site: index, route: cgi, rest: path.as_slice().into() };
@@ -210,7 +217,11 @@ impl<'a> Answer<'a> {
     fn write(&self, decided: Decision<'_>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
-            Decision::Reply(reply) => (self.plain(&reply, out, keep_alive), None),
+            Decision::Reply(reply) => {
+                let path = self.worker.path.borrow();
+                (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None)
+            }
+            Decision::NoScript(reply) => (self.plain(&reply, None, out, keep_alive), None),
             Decision::File(entry) => self.file(&entry, out, keep_alive),
             Decision::Run(located) => {
                 let call = cgi::Call::new(self.worker, self.request, &located);
@@ -220,9 +231,9 @@ impl<'a> Answer<'a> {
     }
 
     /// A reply that has no file.
-    fn plain(&self, reply: &Reply<'_>, out: &mut Vec<u8>, keep_alive: bool) -> Written {
+    fn plain(&self, reply: &Reply<'_>, place: Option<Place<'_>>, out: &mut Vec<u8>, keep_alive: bool) -> Written {
         let date = self.worker.date();
-        let context = self.context(keep_alive, &date);
+        let context = HeadContext { place, ..self.context(keep_alive, &date) };
         reserve(self.worker, out);
         reply.write_head(out, &context);
         let mut sent = 0;
@@ -237,11 +248,23 @@ impl<'a> Answer<'a> {
     /// A reply about what was found at a path.
     fn file(&self, entry: &Rc<Entry>, out: &mut Vec<u8>, keep_alive: bool) -> (Written, Option<Step>) {
         let path = self.worker.path.borrow();
-        let reply = static_file(self.request, &path, &entry.found, self.worker.unix_s());
+        let given = Circumstances {
+            now_s: self.worker.unix_s(),
+            ranges_max: self.worker.options.files.ranges_max,
+            boundary: &|| self.worker.boundary(),
+        };
+        let reply = static_file(self.request, &path, &entry.found, &given);
         let date = self.worker.date();
         let context = self.context(keep_alive, &date);
-        let (Body::File(span), Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
-            return (self.plain(&reply, out, keep_alive), None);
+        let (body, Some(held)) = (reply.body(&context), entry.held(reply.coding())) else {
+            return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
+        };
+        let body_bytes = match &body {
+            Body::Empty | Body::Bytes(_) => {
+                return (self.plain(&reply, Some(self.place(&path)), out, keep_alive), None);
+            }
+            Body::File(span) => span.len,
+            Body::Parts(parts) => parts.content_length(),
         };
         reserve(self.worker, out);
         if reply.is_whole() {
@@ -250,9 +273,10 @@ impl<'a> Answer<'a> {
         } else {
             reply.write_head(out, &context);
         }
-        self.log(&reply, span.len);
-        let step = match &held.content {
-            Content::Memory(bytes) => {
+        self.log(&reply, body_bytes);
+        let step = match (body, &held.content) {
+            (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
+            (Body::File(span), Content::Memory(bytes)) => {
                 let part = span.start as usize..(span.start + span.len) as usize;
                 if span.len as usize <= COPIED_BODY_BYTES_MAX {
                     out.extend_from_slice(&bytes[part]);
@@ -261,15 +285,22 @@ impl<'a> Answer<'a> {
                     Some(Step::SendBytes(bytes.slice(part)))
                 }
             }
-            Content::File(file) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::File(span), Content::File(file)) => Some(Step::SendFile(Rc::clone(file), span)),
+            (Body::Empty | Body::Bytes(_), _) => None,
         };
-        ((reply.status(), span.len), step)
+        ((reply.status(), body_bytes), step)
     }
 
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
         use crate::http::request::Method;
         let is_head = self.request.method == Method::Head;
-        HeadContext { version: self.request.version, is_head, keep_alive, date }
+        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None }
+    }
+
+    /// Where the files of a site are, its rules apply, whether or not there is one.
+    fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
+        let index = site::select(&self.worker.sites, self.request.host);
+        Place { rules: &self.worker.sites[index].options.headers, path }
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {

@@ -119,6 +119,10 @@ fn act<'a>(
             transfer::file(link, worker, &file, span).await?;
             finish(link, worker).await
         }),
+        Step::SendParts(parts) => Box::pin(async move {
+            parts.send(link, worker).await?;
+            finish(link, worker).await
+        }),
         Step::Run(call) => Box::pin(async move {
             cgi::run(link, worker, call).await?;
             finish(link, worker).await

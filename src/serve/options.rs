@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::http::limits::Limits;
+use crate::site::headers::Rules;
 
 /// Everything that a server needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct SiteConfig {
     pub cgi_env: Vec<EnvVar>,
     /// Whether a compressed sibling of a file (`a.css.br`, `.zst`, `.gz`) is sent in its place to a client that takes it.
     pub precompressed: bool,
+    /// Fields of the replies to some paths.
+    pub headers: Rules,
 }
 
 /// A program, or a folder of programs, at a path.
@@ -228,7 +231,15 @@ impl SiteConfig {
     /// The files below `root`, for every host, without programs; what `cgi-bin/` holds is hidden.
     pub fn files_only(root: PathBuf) -> SiteConfig {
         let hidden = vec![PathBuf::from(CGI_BIN)];
-        SiteConfig { names: Vec::new(), root, mounts: Vec::new(), hidden, cgi_env: Vec::new(), precompressed: true }
+        SiteConfig {
+            names: Vec::new(),
+            root,
+            mounts: Vec::new(),
+            hidden,
+            cgi_env: Vec::new(),
+            precompressed: true,
+            headers: Rules::default(),
+        }
     }
 }
 

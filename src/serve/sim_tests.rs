@@ -371,7 +371,8 @@ fn post(rng: &mut Rng, path: &str) -> (Vec<u8>, Expected) {
 
 /// An error with its page.
 fn page(status: Status, after: After) -> Expected {
-    let context = HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: &[b' '; 29] };
+    let context =
+        HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: &[b' '; 29], place: None };
     let reply = Reply::error(status);
     let Body::Bytes(page) = reply.body(&context) else { panic!("{status:?} has no page") };
     Expected { status, length: Some(page.len()), body: page.into(), content_range: None, after }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::date;
 use crate::http::limits::Limits;
+use crate::http::multipart::Boundary;
 use crate::rt;
 use crate::rt::net::{TcpListener, TcpStream};
 use crate::rt::process::Spawner;
@@ -56,6 +57,8 @@ pub(super) struct Worker {
     clock: Clock,
     /// The start of every request's tag, random; and how many there were.
     tags: (u64, Cell<u64>),
+    /// Keys that nobody knows, for numbers that nobody can guess; and how many there were.
+    secret: (RandomState, Cell<u64>),
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -93,6 +96,7 @@ impl Worker {
             draining: Cell::new(false),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
+            secret: (RandomState::new(), Cell::new(0)),
             spare: RefCell::default(),
         }
     }
@@ -130,6 +134,14 @@ impl Worker {
         let (random, count) = &self.tags;
         count.set(count.get() + 1);
         format!("{random:016x}{:08x}", count.get())
+    }
+
+    /// What separates the parts of a reply; never the same twice.
+    pub(super) fn boundary(&self) -> Boundary {
+        let (keys, count) = &self.secret;
+        count.set(count.get() + 1);
+        let half = |half: u8| u128::from(keys.hash_one((count.get(), half)));
+        Boundary::new(half(0) << 64 | half(1))
     }
 
     /// An empty send buffer.

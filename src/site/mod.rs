@@ -2,6 +2,7 @@
 //!
 //! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
 //! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
+//! - [`headers`] are the fields that an operator wants in the replies to some paths, by [`pattern`].
 //! - [`static_file::static_file`] turns the facts about a file into a [`reply::Reply`], which says exactly what to
 //!   send.
 //! - [`cgi_env`] says what a script is told, [`cgi_reply`] what its output means.
@@ -11,8 +12,10 @@
 pub mod cgi_env;
 pub mod cgi_reply;
 
+pub mod headers;
 pub mod log_line;
 pub mod mime;
+pub mod pattern;
 pub mod reply;
 pub mod representation;
 pub mod route;
@@ -74,11 +77,19 @@ pub struct SiteOptions {
     pub hidden: Vec<String>,
     /// Whether a compressed sibling of a file (`a.css.br`) is sent in its place to a client that takes it.
     pub precompressed: bool,
+    /// Fields of the replies to some paths.
+    pub headers: headers::Rules,
 }
 
 impl Default for SiteOptions {
     fn default() -> SiteOptions {
-        SiteOptions { index: "index.html".into(), env: Vec::new(), hidden: Vec::new(), precompressed: true }
+        SiteOptions {
+            index: "index.html".into(),
+            env: Vec::new(),
+            hidden: Vec::new(),
+            precompressed: true,
+            headers: headers::Rules::default(),
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! What to answer, as a value: the seam between policy and whatever moves bytes.
 
+use std::borrow::Cow;
+
+use super::headers::{DEFAULT_LINES, Place};
 use super::page;
 use super::static_file::FileFacts;
 use crate::http::coding::Coding;
+use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::http::request::Version;
 use crate::http::response::{
@@ -11,7 +15,7 @@ use crate::http::response::{
 };
 use crate::http::status::Status;
 
-/// An answer. Only a redirect owns memory.
+/// An answer. Only redirects and answers in several parts own memory.
 #[derive(Debug)]
 pub struct Reply<'f>(Kind<'f>);
 
@@ -22,6 +26,8 @@ enum Kind<'f> {
     Whole(&'f FileFacts),
     /// 206 with a part of it.
     Part(&'f FileFacts, Span),
+    /// 206 with several parts of it.
+    Parts(&'f FileFacts, Box<Multipart>),
     /// 304.
     NotModified(&'f FileFacts),
     /// 412 about this representation.
@@ -56,6 +62,8 @@ pub enum Body<'r> {
     Bytes(&'r [u8]),
     /// That part of the file that the facts are about.
     File(Span),
+    /// Several parts of it.
+    Parts(&'r Multipart),
 }
 
 /// What a head depends on besides the reply.
@@ -69,6 +77,14 @@ pub struct HeadContext<'c> {
     pub keep_alive: bool,
     /// The time, as an IMF-fixdate.
     pub date: &'c [u8; 29],
+    /// Where it was asked, if the rules of a site apply there.
+    pub place: Option<Place<'c>>,
+}
+
+impl HeadContext<'_> {
+    fn lines(&self) -> Cow<'static, [u8]> {
+        self.place.map_or(Cow::Borrowed(DEFAULT_LINES), |place| place.lines())
+    }
 }
 
 impl<'f> Reply<'f> {
@@ -99,6 +115,10 @@ impl<'f> Reply<'f> {
 
     pub(super) fn part(facts: &'f FileFacts, span: Span) -> Reply<'f> {
         Reply(Kind::Part(facts, span))
+    }
+
+    pub(super) fn parts(facts: &'f FileFacts, parts: Multipart) -> Reply<'f> {
+        Reply(Kind::Parts(facts, Box::new(parts)))
     }
 
     pub(super) fn not_modified(facts: &'f FileFacts) -> Reply<'f> {
@@ -134,7 +154,7 @@ impl<'f> Reply<'f> {
     /// Which representation the body is, or is a part of.
     pub fn coding(&self) -> Option<Coding> {
         match &self.0 {
-            Kind::Whole(facts) | Kind::Part(facts, _) => facts.coding,
+            Kind::Whole(facts) | Kind::Part(facts, _) | Kind::Parts(facts, _) => facts.coding,
             _ => None,
         }
     }
@@ -143,7 +163,7 @@ impl<'f> Reply<'f> {
     pub fn status(&self) -> Status {
         match &self.0 {
             Kind::Whole(_) => Status::OK,
-            Kind::Part(..) => Status::PARTIAL_CONTENT,
+            Kind::Part(..) | Kind::Parts(..) => Status::PARTIAL_CONTENT,
             Kind::NotModified(_) => Status::NOT_MODIFIED,
             Kind::PreconditionFailed(_) => Status::PRECONDITION_FAILED,
             Kind::Unsatisfiable(_) => Status::RANGE_NOT_SATISFIABLE,
@@ -166,6 +186,7 @@ impl<'f> Reply<'f> {
             Body::Empty => Some(0),
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::File(span) => Some(span.len),
+            Body::Parts(parts) => Some(parts.content_length()),
         }
     }
 
@@ -174,41 +195,48 @@ impl<'f> Reply<'f> {
         match &self.0 {
             Kind::Whole(facts) => whole_file_head(facts, out),
             Kind::Part(facts, span) => {
-                write_start(Status::PARTIAL_CONTENT, out);
+                write_start(Status::PARTIAL_CONTENT, facts.lines.everywhere(), out);
                 write_content(facts, out);
                 write_framing(out, BodyFraming::Length(span.len));
                 write_content_range(out, *span, facts.len);
                 write_validators(facts, out);
             }
+            // The type and the coding are those of the parts, and stand with them.
+            Kind::Parts(facts, parts) => {
+                write_start(Status::PARTIAL_CONTENT, facts.lines.everywhere(), out);
+                parts.write_content_type(out);
+                write_framing(out, BodyFraming::Length(parts.content_length()));
+                write_validators(facts, out);
+            }
             // RFC 9110 section 15.4.5: what a 200 would have said about caching, and nothing about the content.
             Kind::NotModified(facts) => {
-                write_start(Status::NOT_MODIFIED, out);
+                write_start(Status::NOT_MODIFIED, facts.lines.everywhere(), out);
                 write_field(out, "ETag", facts.etag.as_bytes());
-                write_vary(facts, out);
+                write_caching(facts, out);
             }
             Kind::PreconditionFailed(facts) => {
-                self.write_page_start(out);
+                self.write_page_start(facts.lines.everywhere(), out);
                 write_vary(facts, out);
             }
             Kind::Unsatisfiable(facts) => {
-                self.write_page_start(out);
+                self.write_page_start(facts.lines.everywhere(), out);
                 write_content_range_unsatisfied(out, facts.len);
                 write_vary(facts, out);
             }
             Kind::Options(allow) => {
-                write_start(Status::NO_CONTENT, out);
+                write_start(Status::NO_CONTENT, &context.lines(), out);
                 write_field(out, "Allow", allow.as_bytes());
             }
             Kind::MethodNotAllowed(allow) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 write_field(out, "Allow", allow.as_bytes());
             }
             Kind::Moved(location) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 write_field(out, "Location", location);
             }
             Kind::Error(_, retry_after_s) => {
-                self.write_page_start(out);
+                self.write_page_start(&context.lines(), out);
                 if let Some(seconds) = retry_after_s {
                     write_number(out, "Retry-After", u64::from(*seconds));
                 }
@@ -221,6 +249,7 @@ impl<'f> Reply<'f> {
         match &self.0 {
             Kind::Whole(facts) => Body::File(Span { start: 0, len: facts.len }),
             Kind::Part(_, span) => Body::File(*span),
+            Kind::Parts(_, parts) => Body::Parts(parts),
             Kind::NotModified(_) | Kind::Options(_) => Body::Empty,
             _ => match page::page(self.status()) {
                 b"" => Body::Empty,
@@ -229,8 +258,8 @@ impl<'f> Reply<'f> {
         }
     }
 
-    fn write_page_start(&self, out: &mut Vec<u8>) {
-        write_start(self.status(), out);
+    fn write_page_start(&self, lines: &[u8], out: &mut Vec<u8>) {
+        write_start(self.status(), lines, out);
         if let Body::Bytes(_) = self.content() {
             write_field(out, "Content-Type", b"text/html; charset=utf-8");
         }
@@ -243,7 +272,7 @@ impl<'f> Reply<'f> {
 /// The part of a 200's head that depends on the file alone: all but Date, Connection and the blank line. A cache keeps
 /// it per file; [`write_end`] completes it to what [`Reply::write_head`] writes.
 pub fn whole_file_head(facts: &FileFacts, out: &mut Vec<u8>) {
-    write_start(Status::OK, out);
+    write_start(Status::OK, facts.lines.everywhere(), out);
     write_content(facts, out);
     write_framing(out, BodyFraming::Length(facts.len));
     write_validators(facts, out);
@@ -257,12 +286,14 @@ pub fn write_end(out: &mut Vec<u8>, context: &HeadContext<'_>) {
 }
 
 /// Appends the status line and the fields that no reply of this server's own is without.
-fn write_start(status: Status, out: &mut Vec<u8>) {
+fn write_start(status: Status, lines: &[u8], out: &mut Vec<u8>) {
     write_status(out, status);
-    out.extend_from_slice(b"Server: ucaffeine\r\nX-Content-Type-Options: nosniff\r\n");
+    out.extend_from_slice(b"Server: ucaffeine\r\n");
+    out.extend_from_slice(lines);
 }
 
-fn write_content(facts: &FileFacts, out: &mut Vec<u8>) {
+/// Appends what a representation is, whole or in part.
+pub(super) fn write_content(facts: &FileFacts, out: &mut Vec<u8>) {
     write_field(out, "Content-Type", facts.content_type.as_bytes());
     if let Some(coding) = facts.coding {
         write_field(out, "Content-Encoding", coding.token().as_bytes());
@@ -273,6 +304,12 @@ fn write_validators(facts: &FileFacts, out: &mut Vec<u8>) {
     write_field(out, "Last-Modified", &facts.last_modified);
     write_field(out, "ETag", facts.etag.as_bytes());
     write_field(out, "Accept-Ranges", b"bytes");
+    write_caching(facts, out);
+}
+
+/// What a 304 repeats of a 200.
+fn write_caching(facts: &FileFacts, out: &mut Vec<u8>) {
+    out.extend_from_slice(facts.lines.caching());
     write_vary(facts, out);
 }
 

@@ -1,6 +1,9 @@
 //! The forms in which a file is there: as it is, and as siblings that were compressed beforehand (`a.css.br` beside
 //! `a.css`).
 
+use std::rc::Rc;
+
+use super::headers::Lines;
 use super::route;
 use super::static_file::{FileFacts, FileStat};
 use super::{Site, mime};
@@ -16,14 +19,16 @@ pub const SUFFIXES: [(Coding, &str); 3] = [(Coding::Brotli, ".br"), (Coding::Zst
 pub struct Representations(Box<[FileFacts]>);
 
 impl Representations {
-    /// Takes the facts of each.
+    /// Takes the facts of each, and what the rules of the site say about the file.
     ///
     /// # Panics
     /// If there is none.
-    pub fn new(mut facts: Box<[FileFacts]>) -> Representations {
+    pub fn new(mut facts: Box<[FileFacts]>, lines: Lines) -> Representations {
         assert!(!facts.is_empty(), "a file has at least itself");
-        let varies = facts.len() > 1;
-        facts.iter_mut().for_each(|facts| facts.varies = varies);
+        let (varies, lines) = (facts.len() > 1, Rc::new(lines));
+        for facts in &mut facts {
+            (facts.varies, facts.lines) = (varies, Rc::clone(&lines));
+        }
         Representations(facts)
     }
 
@@ -130,7 +135,7 @@ mod tests {
             (&Coding::ALL, "identity;q=0, *;q=0", None),
         ] {
             let codings = [None].into_iter().chain(there.iter().map(|&coding| Some(coding)));
-            let file = Representations::new(codings.map(facts).collect());
+            let file = Representations::new(codings.map(facts).collect(), Lines::default());
             assert!(file.all().all(|facts| facts.varies != there.is_empty()));
             let head = format!("GET / HTTP/1.1\r\nHost: h\r\nAccept-Encoding: {accepted}\r\n\r\n");
             let chosen = with_request(&head, |request| file.choose(&request.fields).coding);

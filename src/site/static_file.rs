@@ -1,12 +1,16 @@
 //! What a file, or the lack of one, answers to a request.
 
+use std::rc::Rc;
+
+use super::headers::Lines;
 use super::mime;
-use super::reply::{Allow, Reply};
+use super::reply::{Allow, Reply, write_content};
 use super::representation::Representations;
 use crate::http::coding::Coding;
 use crate::http::conditional::{self, Precondition};
 use crate::http::date;
-use crate::http::range::{self, Ranges};
+use crate::http::multipart::{Boundary, Multipart};
+use crate::http::range::{self, Ranges, Span};
 use crate::http::request::{Known, Method, Request};
 use crate::http::status::Status;
 
@@ -41,7 +45,7 @@ pub struct FileStat {
     pub inode: u64,
 }
 
-/// All that replies about one representation of a file are made of. Built once, when the file is opened; no heap.
+/// All that replies about one representation of a file are made of. Built once, when the file is opened.
 #[derive(Clone, Debug)]
 pub struct FileFacts {
     /// Its length.
@@ -59,6 +63,8 @@ pub struct FileFacts {
     pub varies: bool,
     /// `mtime_s` as an IMF-fixdate.
     pub last_modified: [u8; 29],
+    /// What the rules of the site say about it.
+    pub lines: Rc<Lines>,
 }
 
 /// A strong entity tag with its quotes: 64 bits of hash over everything that changes when content does. A hash, because
@@ -68,18 +74,26 @@ pub struct Etag([u8; ETAG_BYTES]);
 
 const ETAG_BYTES: usize = 18;
 
+/// What an answer depends on besides the request and the file.
+#[derive(Clone, Copy)]
+pub struct Circumstances<'c> {
+    /// The time, in seconds since 1970.
+    pub now_s: u64,
+    /// Ranges in one request; with more, Range is ignored.
+    pub ranges_max: usize,
+    /// Makes a boundary that nobody can know beforehand. Few requests need one.
+    pub boundary: &'c dyn Fn() -> Boundary,
+}
+
 /// Decides the reply about what was found at `path` (relative to the root, decoded, as [`super::route::route`] left
 /// it).
-///
-/// Several ranges that do not merge into one are answered with the whole file, which RFC 9110 section 14.2 leaves to
-/// the server.
-pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now_s: u64) -> Reply<'f> {
+pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, given: &Circumstances<'_>) -> Reply<'f> {
     // What does not exist has no methods: 404 comes before 405.
     if let Found::Nothing | Found::Refused = found {
         return Reply::error(Status::NOT_FOUND);
     }
     match (request.method, found) {
-        (Method::Get | Method::Head, Found::File(file)) => representation(request, file.choose(&request.fields), now_s),
+        (Method::Get | Method::Head, Found::File(file)) => representation(request, file.choose(&request.fields), given),
         (Method::Get | Method::Head, _) => directory(request, path),
         (Method::Options, _) => Reply::options(Allow::File),
         _ => Reply::method_not_allowed(Allow::File),
@@ -87,7 +101,7 @@ pub fn static_file<'f>(request: &Request<'_>, path: &[u8], found: &'f Found, now
 }
 
 /// Conditions and ranges are about the representation that was chosen.
-fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -> Reply<'f> {
+fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, given: &Circumstances<'_>) -> Reply<'f> {
     let (etag, mtime_s) = (facts.etag.as_bytes(), facts.mtime_s);
     match conditional::evaluate(&request.fields, request.method, etag, mtime_s) {
         Precondition::NotModified => return Reply::not_modified(facts),
@@ -96,17 +110,26 @@ fn representation<'f>(request: &Request<'_>, facts: &'f FileFacts, now_s: u64) -
     }
     // RFC 9110 section 14.2: only GET has ranges, and an If-Range that does not hold makes it a request for the whole.
     let has_range = request.method == Method::Get && request.fields.has(Known::Range);
-    if !has_range || !conditional::if_range_holds(&request.fields, etag, mtime_s, now_s) {
+    if !has_range || !conditional::if_range_holds(&request.fields, etag, mtime_s, given.now_s) {
         return Reply::whole(facts);
     }
-    match range::requested(&request.fields, facts.len) {
+    match range::requested(&request.fields, facts.len, given.ranges_max) {
         Ranges::Satisfiable(spans) => match spans.as_slice() {
             [span] => Reply::part(facts, *span),
-            _ => Reply::whole(facts),
+            spans => parts(facts, spans, (given.boundary)()),
         },
         Ranges::Unsatisfiable => Reply::unsatisfiable(facts),
         Ranges::Ignore => Reply::whole(facts),
     }
+}
+
+/// Several parts, unless they and what stands between them are longer than the whole, which is what a server may always
+/// send instead (RFC 9110 section 14.2): no Range makes a reply larger.
+fn parts<'f>(facts: &'f FileFacts, spans: &[Span], boundary: Boundary) -> Reply<'f> {
+    let mut fields = Vec::new();
+    write_content(facts, &mut fields);
+    let parts = Multipart::new(spans, facts.len, fields, boundary);
+    if parts.content_length() < facts.len { Reply::parts(facts, parts) } else { Reply::whole(facts) }
 }
 
 /// A directory is at the path with a slash. The root never comes here: its path is that of its index.
@@ -136,6 +159,7 @@ impl FileFacts {
             coding,
             varies: false,
             last_modified: date::format(mtime_s),
+            lines: Rc::default(),
         }
     }
 }

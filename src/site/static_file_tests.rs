@@ -7,12 +7,15 @@ const STAT: FileStat =
     FileStat { len: 1000, mtime_s: 1_700_000_000, mtime_ns: 5, ctime_s: 1_700_000_000, ctime_ns: 6, inode: 77 };
 const MODIFIED: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
 
+const GIVEN: Circumstances<'static> =
+    Circumstances { now_s: NOW_S, ranges_max: 200, boundary: &|| Boundary::new(0xABC) };
+
 fn facts() -> FileFacts {
     FileFacts::new(&STAT, b"a.txt", NOW_S)
 }
 
 fn file() -> Representations {
-    Representations::new(Box::new([facts()]))
+    Representations::new(Box::new([facts()]), Lines::default())
 }
 
 /// The head and body that some request gets for a file: `ETAG` in the request stands for the file's own tag, and the
@@ -22,7 +25,7 @@ fn answered(found: &Found, path: &[u8], request_line: &str, fields: &[&str]) -> 
     let etag = std::str::from_utf8(etag.etag.as_bytes()).expect("ASCII").to_owned();
     let lines: String = fields.iter().map(|field| format!("{}\r\n", field.replace("ETAG", &etag))).collect();
     with_request(&format!("{request_line} HTTP/1.1\r\nHost: h\r\n{lines}\r\n"), |request| {
-        let reply = static_file(request, path, found, NOW_S);
+        let reply = static_file(request, path, found, &GIVEN);
         let context = HeadContext { is_head: request.method == Method::Head, ..CONTEXT };
         let mut head = Vec::new();
         reply.write_head(&mut head, &context);
@@ -31,6 +34,10 @@ fn answered(found: &Found, path: &[u8], request_line: &str, fields: &[&str]) -> 
             Body::Empty => "empty".into(),
             Body::Bytes(bytes) => format!("page {}", bytes.len()),
             Body::File(span) => format!("file {}+{}", span.start, span.len),
+            Body::Parts(parts) => {
+                let spans = parts.spans().iter().map(|span| format!(" {}+{}", span.start, span.len));
+                format!("parts{}", spans.collect::<String>())
+            }
         };
         (head, body)
     })
@@ -73,6 +80,19 @@ fn a_part_of_a_file() {
 }
 
 #[test]
+fn several_parts_of_a_file() {
+    let (head, body) = answered(&Found::File(file()), b"a.txt", "GET /a.txt", &["Range: bytes=900-,0-9"]);
+    assert_eq!(
+        head,
+        "HTTP/1.1 206 Partial Content\nServer: ucaffeine\nX-Content-Type-Options: nosniff\n\
+         Content-Type: multipart/byteranges; boundary=cba00000000000000000000000000000\nContent-Length: 376\n\
+         Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT\nETag: ETAG\nAccept-Ranges: bytes\n\
+         Date: Sat, 21 Nov 2026 11:10:46 GMT\n\n"
+    );
+    assert_eq!(body, "parts 900+100 0+10");
+}
+
+#[test]
 fn not_modified_names_what_is_still_valid() {
     let (head, body) = answered(&Found::File(file()), b"a.txt", "GET /a.txt", &["If-None-Match: ETAG"]);
     let expected = "HTTP/1.1 304 Not Modified\nServer: ucaffeine\nX-Content-Type-Options: nosniff\nETag: ETAG\n\
@@ -95,7 +115,7 @@ fn a_chosen_sibling_is_a_representation_of_its_own() {
         |coding, inode, len| FileFacts::coded(&FileStat { len, inode, ..STAT }, b"a.txt", Some(coding), NOW_S);
     let all = [facts(), sibling(Coding::Brotli, 78, 100), sibling(Coding::Gzip, 79, 120)];
     let tags: Vec<_> = all.iter().map(|facts| String::from_utf8_lossy(facts.etag.as_bytes()).into_owned()).collect();
-    let file = Found::File(Representations::new(all.into()));
+    let file = Found::File(Representations::new(all.into(), Lines::default()));
     let get = |fields: &[&str]| answered(&file, b"a.txt", "GET /a.txt", fields);
 
     let (head, body) = get(&["Accept-Encoding: gzip, br"]);
@@ -164,7 +184,13 @@ fn conditions_and_ranges() {
         ("GET /a", &["Range: bytes=-5000"], "206 file 0+1000"),
         ("GET /a", &["Range: bytes=990-5000"], "206 file 990+10"),
         ("GET /a", &["Range: bytes=0-9,10-19"], "206 file 0+20"),
-        ("GET /a", &["Range: bytes=0-9,20-29"], "200 file 0+1000"),
+        ("GET /a", &["Range: bytes=0-9,20-29"], "206 parts 0+10 20+10"),
+        ("GET /a", &["Range: bytes=-5,0-9,5-19,2000-"], "206 parts 995+5 0+20"),
+        ("GET /a", &["Range: bytes=0-9,20-29", "If-Range: ETAG"], "206 parts 0+10 20+10"),
+        ("GET /a", &["Range: bytes=0-9,20-29", "If-Range: \"other\""], "200 file 0+1000"),
+        // With what stands between them, these are longer than the file.
+        ("GET /a", &["Range: bytes=0-9,20-29,40-49,60-69,80-89,100-"], "200 file 0+1000"),
+        ("HEAD /a", &["Range: bytes=0-9,20-29"], "200 empty"),
         ("GET /a", &["Range: bytes=5-4"], "200 file 0+1000"),
         ("GET /a", &["Range: lines=0-9"], "200 file 0+1000"),
         ("GET /a", &["Range: bytes=-0"], "416 page"),

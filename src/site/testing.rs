@@ -11,7 +11,7 @@ pub(crate) const DATE: &[u8; 29] = b"Sat, 21 Nov 2026 11:10:46 GMT";
 
 /// A context that adds nothing to a head but its Date.
 pub(crate) const CONTEXT: HeadContext<'static> =
-    HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: DATE };
+    HeadContext { version: Version::Http11, is_head: false, keep_alive: true, date: DATE, place: None };
 
 /// Parses a head and lends it to a test.
 pub(crate) fn with_request<T>(head: &str, test: impl FnOnce(&Request<'_>) -> T) -> T {

@@ -176,7 +176,7 @@ impl Call {
     }
 
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
-        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date }
+        HeadContext { version: self.version, is_head: self.method == Method::Head, keep_alive, date, place: None }
     }
 }
 
@@ -297,6 +297,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
                         Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
+                        Some(answer::Step::SendParts(parts)) => parts.send(link, worker).await?,
                         Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
                         _ => {}
                     }

@@ -71,7 +71,8 @@ pub(in crate::serve) struct Held {
     pub(in crate::serve) content: Content,
 }
 
-/// Where the bytes of a file are.
+/// Where the bytes of a file are. Cheap to clone.
+#[derive(Clone)]
 pub(in crate::serve) enum Content {
     /// Here.
     Memory(Bytes),

@@ -247,7 +247,7 @@ impl Cache {
         }
         // What nobody can be sure of is nobody else's: under a tag of its own it cannot be taken for anything.
         let salt = if is_settled { 0 } else { self.next_tag() };
-        let file = representations(path, &opened, now_s, salt);
+        let file = representations(site, path, &opened, now_s, salt);
         let held = file.all().zip(opened).zip(contents).map(|((facts, (coding, metadata, file)), content)| {
             let mut head = Vec::new();
             whole_file_head(facts, &mut head);
@@ -555,13 +555,19 @@ fn folder_of(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)]
 }
 
-fn representations(path: &[u8], opened: &[(Option<Coding>, Metadata, File)], now_s: u64, salt: u64) -> Representations {
+fn representations(
+    site: &Site,
+    path: &[u8],
+    opened: &[(Option<Coding>, Metadata, File)],
+    now_s: u64,
+    salt: u64,
+) -> Representations {
     let facts = |(coding, metadata, _): &(Option<Coding>, Metadata, File)| {
         let mut stat = stat(metadata);
         stat.inode ^= salt;
         FileFacts::coded(&stat, path, *coding, now_s)
     };
-    Representations::new(opened.iter().map(facts).collect())
+    Representations::new(opened.iter().map(facts).collect(), site.options.headers.lines(path))
 }
 
 /// Many look-ups at once may need more descriptors than there are; those that come first leave theirs to the others.
