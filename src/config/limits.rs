@@ -247,7 +247,8 @@ mod tests {
             spool_memory_bytes_max,
             spool_file_bytes_max,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max, listing_entries_max } = options.files;
+        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max, listing_entries_max, watch: _ } =
+            options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,

@@ -57,6 +57,7 @@ impl Config {
         let mut problems = Vec::new();
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
+        let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
@@ -72,6 +73,7 @@ impl Config {
                 .collect(),
             ..Options::default()
         };
+        options.files.watch = watch;
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

@@ -137,6 +137,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "false",
     },
     Setting {
+        name: "no-watch",
+        short: None,
+        alias: None,
+        kind: Kind::Switch,
+        group: Group::Files,
+        help: "Do not watch the folders of cached files for changes",
+        more: "A change then shows within 100 ms instead of at once.",
+        default: "false",
+    },
+    Setting {
         name: "listing",
         short: None,
         alias: None,

@@ -15,6 +15,10 @@ use super::sys::file::{self, OpenRequest};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::sqe::{Fd, Sqe};
 
+mod watch;
+
+pub use watch::{Change, Event, Watch, Watcher};
+
 /// An open file.
 #[derive(Debug)]
 pub struct File {
@@ -28,6 +32,8 @@ pub enum Kind {
     File,
     /// A directory.
     Directory,
+    /// A symbolic link; only where none is followed ([`Dir::find_itself`]).
+    Symlink,
     /// A FIFO, socket or device.
     Special,
 }
@@ -49,6 +55,8 @@ pub struct Metadata {
     pub inode: u64,
     /// The device.
     pub device: u64,
+    /// Its names (hard links); 0 after the last was deleted.
+    pub links: u64,
 }
 
 impl File {
@@ -218,9 +226,21 @@ impl Dir {
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES, ELOOP; EXDEV for what leads outside.
     pub async fn find(&self, name: &[u8]) -> io::Result<Found> {
+        self.look_up(name, OFlags::empty()).await
+    }
+
+    /// As [`find`](Self::find), but a symbolic link at the end of the name is found itself.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn find_itself(&self, name: &[u8]) -> io::Result<Found> {
+        self.look_up(name, OFlags::NOFOLLOW).await
+    }
+
+    async fn look_up(&self, name: &[u8], flags: OFlags) -> io::Result<Found> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
         let name = if name.is_empty() { b"." } else { name };
-        let mut request = OpenRequest::new(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        let mut request = OpenRequest::new(name, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)?;
         loop {
             let (opened, back) = open_at(self.fd.as_raw_fd(), request).await;
             match opened {
@@ -232,6 +252,16 @@ impl Dir {
                 }
             }
         }
+    }
+}
+
+impl Dir {
+    /// What kind of file system it is on: the `f_type` of fstatfs(2).
+    ///
+    /// # Errors
+    /// fstatfs(2); hardly ever.
+    pub fn file_system(&self) -> io::Result<i64> {
+        Ok(rustix::fs::fstatfs(&self.fd)?.f_type as i64)
     }
 }
 
@@ -248,9 +278,30 @@ impl Found {
     /// EACCES; `InvalidInput` for a special file.
     pub fn open(&self) -> io::Result<File> {
         match self.metadata.kind {
-            Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Symlink | Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
             Kind::File | Kind::Directory => Ok(File { fd: file::reopen(&self.path_only)? }),
         }
+    }
+}
+
+impl Found {
+    /// The directory that was found, to look things up in.
+    ///
+    /// # Errors
+    /// `NotADirectory`.
+    pub fn into_dir(self) -> io::Result<Dir> {
+        match self.metadata.kind {
+            Kind::Directory => Ok(Dir { fd: self.path_only }),
+            Kind::File | Kind::Symlink | Kind::Special => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// What a symbolic link says.
+    ///
+    /// # Errors
+    /// ENOENT for what is no link: readlinkat(2).
+    pub fn link_target(&self) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&self.path_only, c"", Vec::new())?.into_bytes())
     }
 }
 
@@ -271,6 +322,7 @@ fn facts(stat: &rustix::fs::Stat) -> Metadata {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
         _ => Kind::Special,
     };
     Metadata {
@@ -281,5 +333,6 @@ fn facts(stat: &rustix::fs::Stat) -> Metadata {
         ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
         inode: stat.st_ino,
         device: stat.st_dev,
+        links: stat.st_nlink,
     }
 }

@@ -12,7 +12,6 @@ use crate::http::conn::{Event, Next, Refusal};
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
-use crate::rt::fs::File;
 use crate::site::headers::Place;
 use crate::site::listing::{ListingFacts, reply as listing_reply};
 use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
@@ -22,7 +21,7 @@ use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
-use super::file_cache::{Content, Entry};
+use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
 use super::parts::Parts;
@@ -50,7 +49,7 @@ pub(super) enum Step {
     /// Send what has gathered and these bytes.
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
-    SendFile(Rc<File>, Span),
+    SendFile(Rc<OpenFile>, Span),
     /// Send what has gathered and several parts of one file.
     SendParts(Box<Parts>),
     /// Find the script, and come back with it.

@@ -101,13 +101,10 @@ fn act<'a>(
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
         // The usual one, at the size that it has.
-        Step::Learn { site, path, look } => {
-            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Box::pin(async move {
-                let entry = worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await;
-                Ok(After::GoOn(Learned::File(look, entry)))
-            })
-        }
+        Step::Learn { site, path, look } => Box::pin(async move {
+            let entry = worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await;
+            Ok(After::GoOn(Learned::File(look, entry)))
+        }),
         step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_)) => {
             Box::pin(async move { Ok(After::GoOn(learn::learn(link, worker, step).await)) })
         }

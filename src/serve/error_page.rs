@@ -57,8 +57,7 @@ pub(super) async fn send(
         Known::BuiltIn => None,
         Known::Page(entry) => Some(entry),
         Known::Missing(Step::LearnPage { path, .. }) => {
-            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Some(worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await)
+            Some(worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await)
         }
         Known::Missing(_) => None,
     };

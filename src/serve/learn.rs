@@ -9,9 +9,9 @@ use super::{cgi, listing};
 
 /// The facts that a step is missing; nothing for a step that is missing none.
 pub(super) async fn learn(link: &mut Link, worker: &Worker, step: Step) -> Learned {
-    let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
+    let now_s = worker.unix_s();
     let look_up = async |site: usize, path: Box<[u8]>| -> Rc<super::file_cache::Entry> {
-        worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await
+        worker.files[site].learn(&worker.sites[site], &path, now_s).await
     };
     match step {
         Step::Learn { site, path, look } => Learned::File(look, look_up(site, path).await),

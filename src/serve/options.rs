@@ -152,6 +152,8 @@ pub struct CgiOptions {
 pub struct FileOptions {
     /// The cache of each core; 0 turns it off.
     pub cache_bytes_max: usize,
+    /// Whether directories are watched, so that a change shows at once. Without, it shows within 100 ms.
+    pub watch: bool,
     /// The largest file that the cache keeps; larger ones are sent from the page cache.
     pub cached_file_bytes_max: usize,
     /// Ranges in one request; with more, Range is ignored.
@@ -228,6 +230,7 @@ impl Default for FileOptions {
     fn default() -> FileOptions {
         FileOptions {
             cache_bytes_max: 64 << 20,
+            watch: true,
             cached_file_bytes_max: 256 << 10,
             ranges_max: 200,
             listing_entries_max: 10_000,

@@ -91,7 +91,7 @@ impl ReadDir<'_> {
         let access = match metadata.kind {
             Kind::File => Access::READ_OK,
             Kind::Directory => Access::EXEC_OK,
-            Kind::Special => return Ok(metadata),
+            Kind::Symlink | Kind::Special => return Ok(metadata),
         };
         rustix::fs::accessat(&self.folder, name, access, AtFlags::EACCESS)?;
         Ok(metadata)

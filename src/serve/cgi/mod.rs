@@ -113,7 +113,7 @@ async fn find(worker: &Worker, wanted: &Wanted) -> Result<Place, Status> {
         let found = dir.find(candidate.file).await.map_err(|_error| Status::NOT_FOUND)?;
         match found.metadata.kind {
             Kind::Directory => continue,
-            Kind::Special => return Err(Status::NOT_FOUND),
+            Kind::Symlink | Kind::Special => return Err(Status::NOT_FOUND),
             Kind::File if found.metadata.mode & 0o111 == 0 => return Err(Status::FORBIDDEN),
             Kind::File => {}
         }
@@ -130,7 +130,7 @@ impl Call {
     pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
         let site = &worker.sites[located.site];
-        let root = worker.files[located.site].root_path.as_os_str().as_bytes();
+        let root = worker.files[located.site].root_path().as_os_str().as_bytes();
         let mut path_translated = root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {

@@ -3,32 +3,31 @@
 
 #![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `conn::run`")]
 
+mod farewell;
+mod slices;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::rc::Rc;
 
 use bytes::Bytes;
 
 use crate::http::conn::Conn;
-use crate::http::range::Span;
-use crate::rt::fs::File;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
 use super::input::Input;
-use super::link::{Late, Link, Transport, by};
+use super::link::{Late, Link, by};
 use super::worker::Worker;
 
-/// One `sendfile(2)`: large enough that its cost does not matter (a syscall a 256 KiB), small enough that a disk, or one
-/// fast client, cannot hold the core for long.
-const SLICE_BYTES: usize = 256 << 10;
+pub(super) use farewell::{linger, send_last};
+pub(super) use slices::file;
 
 /// The client is gone, or too slow: nothing more can be sent, and the connection is to be dropped.
 #[derive(Debug)]
-pub(super) struct Cut;
+pub(in crate::serve) struct Cut;
 
 /// Sends what has gathered in `link.out`.
 pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
@@ -95,87 +94,6 @@ pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes
         }
     }
     worker.recycle(head);
-    Ok(())
-}
-
-/// Sends a part of an open file, after what has gathered.
-pub(super) async fn file(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<(), Cut> {
-    flush(link, worker).await?;
-    // Where a real descriptor cannot be had, the file still can be read.
-    if link.transport.can_sendfile()
-        && let Ok(socket) = link.transport.stream().install().await
-    {
-        return sendfile(link, worker, file, &socket, span).await;
-    }
-    read_and_send(link, worker, file, span).await
-}
-
-/// `sendfile(2)`, a slice a turn, so that connections take turns; cold slices are read through the ring.
-async fn sendfile(
-    link: &mut Link,
-    worker: &Worker,
-    file: &Rc<File>,
-    socket: &std::os::fd::OwnedFd,
-    span: Span,
-) -> Result<(), Cut> {
-    let (mut at, end) = (span.start, span.start + span.len);
-    link.conn.sending(worker.now_ms());
-    while at < end {
-        let slice = (end - at).min(SLICE_BYTES as u64);
-        // sendfile has no "do not wait": ask whether both ends of the slice are in memory. A hole between them can
-        // still hold the core, for at most one slice's worth of disk.
-        if !file.is_cached(at) || !file.is_cached(at + slice - 1) {
-            read_and_send(link, worker, file, Span { start: at, len: slice }).await?;
-            at += slice;
-            continue;
-        }
-        match file.send_to(socket, at, slice as usize) {
-            // The file has shrunk: the promised length cannot be kept.
-            Ok(0) => return Err(Cut),
-            Ok(count) => {
-                at += progress(&mut link.conn, worker, Ok(count))? as u64;
-                crate::rt::yield_now().await;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let until = link.conn.reply_until(&worker.limits);
-                let stream = link.transport.stream();
-                unload(stream, &mut link.input);
-                let writable =
-                    by_unloading(stream, Some(&mut link.input), &mut link.timer, until, stream.writable()).await;
-                writable.map_err(|_late| Cut)?.map_err(|_gone| Cut)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                return read_and_send(link, worker, file, Span { start: at, len: end - at }).await;
-            }
-            Err(_gone) => return Err(Cut),
-        }
-    }
-    Ok(())
-}
-
-/// Reads through the ring into a buffer, and sends that: never waits for a disk on the core's own thread.
-async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<(), Cut> {
-    let (mut at, end) = (span.start, span.start + span.len);
-    let mut buffer = Vec::with_capacity(SLICE_BYTES.min(span.len as usize).max(1));
-    while at < end {
-        let (count, back) = file.read_at(buffer, at).await;
-        buffer = back;
-        let count = count.map_err(|error| {
-            tracing::warn!(%error, "a file cannot be read");
-            Cut
-        })?;
-        if count == 0 {
-            return Err(Cut);
-        }
-        buffer.truncate((end - at).min(count as u64) as usize);
-        at += buffer.len() as u64;
-        link.out = buffer;
-        buffer = send(link, worker).await?;
-        if at < end {
-            unload(link.transport.stream(), &mut link.input);
-        }
-    }
     Ok(())
 }
 
@@ -268,52 +186,6 @@ fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Resul
         Ok(count) => {
             conn.sent(worker.now_ms(), count as u64);
             Ok(count)
-        }
-    }
-}
-
-/// The largest reply that is left to the kernel as a whole: its progress cannot be seen, so it has to be so small that a
-/// client which is only slow has taken it long before the deadline.
-const LAST_BYTES_MAX: usize = 8 << 10;
-
-/// Sends what has gathered and closes: the last data and the FIN leave in one segment.
-pub(super) async fn send_last(mut link: Link, worker: &Worker) {
-    if link.out.len() > LAST_BYTES_MAX {
-        // Whoever is gone or too slow is cut by the drop, as everybody is closed by it.
-        let _ = flush(&mut link, worker).await;
-        return;
-    }
-    let Link { transport: Transport::Plain(stream), mut conn, out, mut timer, .. } = link;
-    conn.sending(worker.now_ms());
-    let until = conn.reply_until(&worker.limits);
-    if let Ok((_sent, buffer)) = by(&mut timer, until, stream.write_last(out)).await {
-        worker.recycle(buffer);
-    }
-}
-
-/// How long a connection that is closing waits for its client to finish, and how much it reads from it meanwhile.
-const LINGER_MS_MAX: u64 = 2_000;
-const LINGER_BYTES_MAX: usize = 1 << 20;
-
-/// Closes our side and reads what is still coming, for a while: a plain close would answer it with a reset, which
-/// destroys the reply on its way (RFC 9112 section 9.6).
-pub(super) async fn linger(link: &mut Link, worker: &Worker) {
-    if flush(link, worker).await.is_err() {
-        return;
-    }
-    if let Err(error) = link.transport.stream().shutdown(std::net::Shutdown::Write).await
-        // Out of descriptors, our side stays open, and the client has only the reply's word that it is the last.
-        && !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-    {
-        return;
-    }
-    let until = time::Instant::now().as_millis() + LINGER_MS_MAX;
-    let mut bytes = link.input.unread().len();
-    link.input = Input::Empty;
-    while bytes < LINGER_BYTES_MAX {
-        match link.recv(until).await {
-            Ok(Ok(Some(received))) => bytes += received.len(),
-            _ => return,
         }
     }
 }

@@ -1,0 +1,116 @@
+//! Sending.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+
+use super::TcpStream;
+use crate::rt::op::{Op, Silence, Unclaimed};
+use crate::rt::sys::io_buf::IoBuf;
+use crate::rt::sys::sqe::Sqe;
+use crate::rt::{Bug, planted};
+
+impl TcpStream {
+    /// Sends some of the bytes; the result may be short.
+    ///
+    /// Dropped while waiting: it is not known how much was sent.
+    ///
+    /// # Errors
+    /// EPIPE, ECONNRESET: send(2).
+    pub async fn write<B: IoBuf>(&self, buffer: B) -> (io::Result<usize>, B) {
+        self.write_from(buffer, 0).await
+    }
+
+    /// Sends some of the bytes from `start` on; the result may be short.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end.
+    pub fn write_from<B: IoBuf>(
+        &self,
+        buffer: B,
+        start: usize,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
+        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
+        let fd = self.fd;
+        let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
+        counted(Op::start(buffer, Unclaimed::Forget, entry))
+    }
+
+    /// Sends what there is room for at once, for a caller with nothing else to do than to wait for the peer: a receive is
+    /// armed first, so that the peer's next bytes are noticed, and that all was sent is noticed with the next event, a
+    /// millisecond late at most. Costs no completion and no turn of its own, most of the time.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there was no room at all; else as [`write`](Self::write).
+    pub fn write_and_listen<B: IoBuf>(
+        &self,
+        buffer: B,
+    ) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
+        self.arm_recv();
+        let (fd, len) = (self.fd, buffer.bytes_len());
+        let entry = |buffer: &mut B| Sqe::send_now(fd, buffer.bytes_ptr(), len);
+        counted(Op::start_at_leisure(buffer, Unclaimed::Forget, Silence::Means(len as u32), entry))
+    }
+
+    /// Sends all of the bytes.
+    ///
+    /// Dropped while waiting: it is not known how much was sent.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_all<B: IoBuf>(&self, mut buffer: B) -> (io::Result<()>, B) {
+        let mut sent = 0;
+        while sent < buffer.bytes_len() {
+            let (written, back) = self.write_from(buffer, sent).await;
+            buffer = back;
+            match written {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(_) if planted(Bug::ShortSendIgnored) => sent = buffer.bytes_len(),
+                Ok(count) => sent += count,
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Sends all of the bytes and closes the connection, both in the same turn: the last data and the FIN leave together.
+    /// The result is how much was sent; anything but all of it means that the connection broke.
+    ///
+    /// Dropped while waiting: the connection is reset when the kernel has given up what it was sending.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_last<B: IoBuf>(self, buffer: B) -> impl Future<Output = (io::Result<usize>, B)> + Unpin + use<B> {
+        // First the cancel of a receive that waits, as in `drop`.
+        drop(self.recv.take());
+        let fd = self.fd;
+        let entry = |buffer: &mut B| Sqe::send_last(fd, buffer.bytes_ptr(), buffer.bytes_len());
+        let sent = Op::start_at_leisure(buffer, Unclaimed::Forget, Silence::MeansNothing, entry);
+        // The close is queued behind the send, which keeps the socket until it is done.
+        drop(self);
+        counted(sent)
+    }
+
+    /// Sends some of `first`, then of `second`, as one message, from byte `start` of both together on.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If `start` is beyond the end of both.
+    pub async fn write_two<A: IoBuf, B: IoBuf>(&self, first: A, second: B, start: usize) -> (io::Result<usize>, A, B) {
+        let pair = crate::rt::sys::msg::Pair::new(first, second, start);
+        let entry = |pair: &mut Box<_>| Sqe::sendmsg(self.fd, crate::rt::sys::msg::Pair::message(pair));
+        let (outcome, pair) = Op::start(pair, Unclaimed::Forget, entry).await;
+        let (first, second) = pair.into_parts();
+        (outcome.count(), first, second)
+    }
+}
+
+/// An operation's count and buffer. No `async` block: those keep their arguments twice.
+fn counted<B: IoBuf>(mut sent: Op<B>) -> impl Future<Output = (io::Result<usize>, B)> + Unpin {
+    poll_fn(move |context| Pin::new(&mut sent).poll(context).map(|(outcome, buffer)| (outcome.count(), buffer)))
+}
