@@ -14,11 +14,16 @@ use super::worker::Worker;
 pub(super) struct Parts {
     parts: Multipart,
     content: Content,
+    /// Of an open file, when the reply was decided: a later version has no place behind the head of this one.
+    version: Option<Version>,
 }
+
+/// What changes when a file is written to; not when it is renamed, linked or deleted.
+type Version = (u64, (i64, u32));
 
 impl Parts {
     pub(super) fn new(parts: &Multipart, content: &Content) -> Parts {
-        Parts { parts: parts.clone(), content: content.clone() }
+        Parts { parts: parts.clone(), content: content.clone(), version: version(content) }
     }
 
     /// Sends what has gathered in `link.out`, and then the parts. The end of them is left there.
@@ -48,9 +53,26 @@ impl Parts {
                 }
                 transfer::flush_with(link, worker, bytes.slice(part)).await
             }
-            Content::File(file) if is_short => gather(file, span, &mut link.out).await,
-            Content::File(file) => transfer::file(link, worker, file, span).await,
+            Content::File(file) if is_short => {
+                gather(file, span, &mut link.out).await?;
+                self.check()
+            }
+            Content::File(file) => {
+                self.check()?;
+                transfer::file(link, worker, file, span).await
+            }
         }
+    }
+
+    fn check(&self) -> Result<(), Cut> {
+        if version(&self.content) == self.version { Ok(()) } else { Err(Cut) }
+    }
+}
+
+fn version(content: &Content) -> Option<Version> {
+    match content {
+        Content::Memory(_) => None,
+        Content::File(file) => file.metadata().ok().map(|metadata| (metadata.len, metadata.mtime)),
     }
 }
 

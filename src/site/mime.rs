@@ -20,7 +20,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What is served often, what the general table has outdated or not at all, and every text type that is not shown as
 /// plain text. XML and SVG carry no charset: the document declares its own (RFC 7303 section 3).
-const OVERRIDES: [(&str, &str); 39] = [
+const OVERRIDES: [(&str, &str); 40] = [
     ("html", "text/html; charset=utf-8"),
     ("css", "text/css; charset=utf-8"),
     ("js", "text/javascript; charset=utf-8"),
@@ -62,6 +62,7 @@ const OVERRIDES: [(&str, &str); 39] = [
     ("zst", "application/zstd"),
     ("br", "application/x-brotli"),
     ("opus", "audio/ogg"),
+    ("m4a", "audio/mp4"),
 ];
 
 /// Whether files of that type are compressed already, so that nobody would compress them once more.
