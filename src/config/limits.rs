@@ -120,6 +120,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Each core's cache of hot files; 0 turns it off";
     "cached-file-bytes-max" Bytes FileLimits 0..=SIZE, files.cached_file_bytes_max,
         "The largest file that is cached; larger ones are sent by sendfile";
+    "cold-buffer-bytes-max" Bytes FileLimits 256<<10..=MEMORY, files.cold_buffer_bytes_max,
+        "What each core reads files into that are not in the page cache";
 };
 
 impl Limit {
@@ -213,7 +215,8 @@ mod tests {
     fn no_field_is_forgotten() {
         let mut options = Options::default();
         for (number, limit) in LIMITS.iter().enumerate() {
-            limit.set(&mut options, &(5_000 + number).to_string()).or_else(|_| limit.set(&mut options, "77")).unwrap();
+            let values = [5_000 + number, 77, 300_000];
+            assert!(values.iter().any(|value| limit.set(&mut options, &value.to_string()).is_ok()), "{}", limit.name);
         }
         let Limits {
             target_bytes_max,
@@ -245,7 +248,7 @@ mod tests {
             spool_memory_bytes_max,
             spool_file_bytes_max,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max } = options.files;
+        let FileOptions { cache_bytes_max, cached_file_bytes_max, cold_buffer_bytes_max, ranges_max } = options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,
@@ -275,6 +278,7 @@ mod tests {
             spool_file_bytes_max,
             cache_bytes_max as u64,
             cached_file_bytes_max as u64,
+            cold_buffer_bytes_max as u64,
             ranges_max as u64,
             options.drain_ms_max,
             options.requests_per_connection_max.unwrap(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::driver::sim::seeds::{Plan, check_plans, check_seeds, clients_against, first_to_find};
 use super::driver::sim::{Client, Faults, Incoming, Rng, World};
-use super::net::{Hangup, TcpListener, TcpStream};
+use super::net::{Hangup, Message, TcpListener, TcpStream};
 use super::{Bug, Either, fs, join2, select2, stats, time};
 
 /// Seeds that a planted fault must be found within.
@@ -281,9 +281,11 @@ async fn send_back(stream: &TcpStream, rng: &mut Rng, bytes: Vec<u8>) -> bool {
             head.truncate(middle);
             tail.drain(..middle);
             let (all, mut sent) = (head.len() + tail.len(), 0);
+            let mut message = Message::new();
+            message.set(head, tail);
             while sent < all {
-                let (written, first, second) = stream.write_two(head, tail, sent).await;
-                (head, tail) = (first, second);
+                let (written, back) = stream.write_two(message, sent).await;
+                message = back;
                 match written {
                     Ok(count) => sent += count,
                     Err(_) => return false,

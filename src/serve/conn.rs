@@ -9,13 +9,14 @@ use std::task::Poll;
 
 use crate::http::Millis;
 use crate::http::conn::BodyEvent;
-use crate::rt::net::TcpStream;
+use crate::rt;
+use crate::rt::net::{Sending, TcpStream};
 use crate::rt::time::Instant;
 
 use super::answer::{self, Learned, Step};
 use super::link::Link;
 use super::registry::SeatGuard;
-use super::transfer::{self, Cut};
+use super::transfer::{self, Cut, Gathered};
 use super::worker::Worker;
 use super::{access_log, cgi};
 
@@ -57,12 +58,27 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
     async move {
         let mut learned = Learned::Nothing;
         loop {
-            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing)) {
+            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing))? {
                 Usual::Receive { until } => {
                     transfer::flush_and_listen(link, worker).await?;
                     receive(link, worker, seat, until).await?;
                 }
                 Usual::Close { linger } => return Ok(Farewell::of(link, linger)),
+                Usual::Sending(sending) => {
+                    transfer::sent_with(link, worker, sending).await?;
+                    if let Some(farewell) = over(link, worker).await? {
+                        return Ok(farewell);
+                    }
+                }
+                Usual::Sent => {
+                    // A slice a turn, for whoever sends the next request before it has the answer to this one.
+                    if !link.input.unread().is_empty() {
+                        rt::yield_now().await;
+                    }
+                    if let Some(farewell) = over(link, worker).await? {
+                        return Ok(farewell);
+                    }
+                }
                 Usual::Other(step) => match act(link, worker, *step).await? {
                     After::GoOn(more) => learned = more,
                     After::Close(farewell) => return Ok(farewell),
@@ -74,16 +90,40 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
 
 /// The steps of every request, and the rarer ones, boxed: an idle connection would have room for one.
 enum Usual {
-    Receive { until: Millis },
-    Close { linger: bool },
+    Receive {
+        until: Millis,
+    },
+    Close {
+        linger: bool,
+    },
+    /// A body from memory is on its way.
+    Sending(Sending<Gathered>),
+    /// A body from a file has left.
+    Sent,
     Other(Box<Step>),
 }
 
-fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Usual {
-    match answer::step(worker, link, learned) {
+fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Usual, Cut> {
+    Ok(match answer::step(worker, link, learned) {
         Step::Receive { until } => Usual::Receive { until },
         Step::Close { linger } => Usual::Close { linger },
+        Step::SendBytes(bytes) => Usual::Sending(transfer::start_with(link, worker, bytes)),
+        Step::SendFile(file, span) => match transfer::file_at_once(link, worker, &file, span)? {
+            None => Usual::Sent,
+            Some(rest) => Usual::Other(Box::new(Step::SendFile(file, rest))),
+        },
         step => Usual::Other(Box::new(step)),
+    })
+}
+
+/// After a reply that has been sent whole: how the connection ends, if it does.
+fn over(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<Option<Farewell>, Cut>> {
+    async move {
+        let Some(step) = answer::finish(worker, link) else { return Ok(None) };
+        match Box::pin(finish_with(link, worker, step)).await? {
+            After::Close(farewell) => Ok(Some(farewell)),
+            After::GoOn(_) => Ok(None),
+        }
     }
 }
 
@@ -113,10 +153,6 @@ fn act<'a>(
             transfer::flush(link, worker).await?;
             Ok(After::GoOn(Learned::Nothing))
         }),
-        Step::SendBytes(bytes) => Box::pin(async move {
-            transfer::flush_with(link, worker, bytes).await?;
-            finish(link, worker).await
-        }),
         Step::SendFile(file, span) => Box::pin(async move {
             transfer::file(link, worker, &file, span).await?;
             finish(link, worker).await
@@ -129,17 +165,26 @@ fn act<'a>(
             drain(link, worker).await?;
             finish(link, worker).await
         }),
-        Step::Receive { .. } | Step::Close { .. } => unreachable!("`decide` tells these apart"),
+        Step::Receive { .. } | Step::Close { .. } | Step::SendBytes(_) => unreachable!("`decide` tells these apart"),
     }
 }
 
 /// What follows a reply that has been sent whole.
 async fn finish(link: &mut Link, worker: &Worker) -> Result<After, Cut> {
-    while let Some(step) = answer::finish(worker, link) {
-        match step {
+    match answer::finish(worker, link) {
+        Some(step) => finish_with(link, worker, step).await,
+        None => Ok(After::GoOn(Learned::Nothing)),
+    }
+}
+
+async fn finish_with(link: &mut Link, worker: &Worker, step: Step) -> Result<After, Cut> {
+    let mut step = Some(step);
+    while let Some(next) = step {
+        match next {
             Step::Close { linger } => return Ok(After::Close(Farewell::of(link, linger))),
             _ => drain(link, worker).await?,
         }
+        step = answer::finish(worker, link);
     }
     Ok(After::GoOn(Learned::Nothing))
 }

@@ -22,6 +22,7 @@ mod input;
 mod link;
 mod metrics;
 pub mod options;
+mod places;
 mod registry;
 #[cfg(test)]
 mod sim_tests;

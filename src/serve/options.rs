@@ -146,6 +146,8 @@ pub struct FileOptions {
     pub cache_bytes_max: usize,
     /// The largest file that the cache keeps; larger ones are sent from the page cache.
     pub cached_file_bytes_max: usize,
+    /// What a core reads files into that are not in the page cache.
+    pub cold_buffer_bytes_max: usize,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
 }
@@ -216,7 +218,12 @@ impl Default for CgiOptions {
 
 impl Default for FileOptions {
     fn default() -> FileOptions {
-        FileOptions { cache_bytes_max: 64 << 20, cached_file_bytes_max: 256 << 10, ranges_max: 200 }
+        FileOptions {
+            cache_bytes_max: 64 << 20,
+            cached_file_bytes_max: 256 << 10,
+            cold_buffer_bytes_max: 2 << 20,
+            ranges_max: 200,
+        }
     }
 }
 

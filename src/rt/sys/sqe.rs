@@ -38,6 +38,7 @@ pub(crate) enum Fd {
 /// Operation codes (`enum io_uring_op`).
 pub(crate) mod op {
     pub(crate) const NOP: u8 = 0;
+    pub(crate) const READ_FIXED: u8 = 4;
     pub(crate) const POLL_ADD: u8 = 6;
     pub(crate) const ACCEPT: u8 = 13;
     pub(crate) const ASYNC_CANCEL: u8 = 14;
@@ -45,6 +46,7 @@ pub(crate) mod op {
     pub(crate) const CLOSE: u8 = 19;
     pub(crate) const READ: u8 = 22;
     pub(crate) const WRITE: u8 = 23;
+    pub(crate) const FADVISE: u8 = 24;
     pub(crate) const SEND: u8 = 26;
     pub(crate) const SENDMSG: u8 = 9;
     pub(crate) const RECV: u8 = 27;
@@ -152,9 +154,28 @@ impl Sqe {
         Sqe { addr: message as u64, len: 1, ..Sqe::on(op::SENDMSG, socket) }
     }
 
+    /// As `send_now`, for a lent `msghdr`.
+    pub(crate) fn sendmsg_now(socket: Fd, message: *const libc::msghdr) -> Sqe {
+        let op_flags = (libc::MSG_DONTWAIT | libc::MSG_WAITALL) as u32;
+        Sqe { op_flags, ..Sqe::sendmsg(socket, message) }.quiet()
+    }
+
     /// pread(2), or read(2) where `offset` is `None` (a pipe, an eventfd).
     pub(crate) fn read(file: Fd, addr: *mut u8, len: usize, offset: Option<u64>) -> Sqe {
         Sqe { off: offset.unwrap_or(u64::MAX), addr: addr as u64, len: clamp(len), ..Sqe::on(op::READ, file) }
+    }
+
+    /// pread(2) into room inside the registered buffer of that number (5.1).
+    pub(crate) fn read_fixed(file: Fd, addr: *mut u8, len: usize, offset: u64, buffer: u16) -> Sqe {
+        let base = Sqe::on(op::READ_FIXED, file);
+        Sqe { off: offset, addr: addr as u64, len: clamp(len), buf_group: buffer, ..base }
+    }
+
+    /// posix_fadvise(2) with POSIX_FADV_WILLNEED (5.6): always on a worker thread, because it may wait for the disk to take
+    /// the request.
+    pub(crate) fn will_need(file: Fd, offset: u64, len: usize) -> Sqe {
+        let op_flags = libc::POSIX_FADV_WILLNEED as u32;
+        Sqe { off: offset, len: clamp(len), op_flags, ..Sqe::on(op::FADVISE, file) }
     }
 
     /// read(2) of a pipe into a buffer that the kernel takes from the pool when data is there. One result each.
