@@ -15,7 +15,7 @@ use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::sqe::{Fd, Sqe};
 
 pub use super::sys::read_pool::ReadBuf;
-pub use cold::{ReadAhead, ReadBuffers, Resident};
+pub use cold::{ReadAhead, ReadBuffers};
 
 /// An open file.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use super::worker::Worker;
 /// Replies that gather before they are sent, when requests are pipelined.
 const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
-/// message of two parts, which has to be allocated.
+/// message of two parts.
 const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
@@ -41,6 +41,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<File>, Span),
+    /// Send the rest of a file, as its client takes it.
+    SendRest,
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.

@@ -16,7 +16,7 @@ use crate::rt::time::Instant;
 use super::answer::{self, Learned, Step};
 use super::link::Link;
 use super::registry::SeatGuard;
-use super::transfer::{self, Cut, Gathered};
+use super::transfer::{self, Cut, Gathered, Slice, Unsent};
 use super::worker::Worker;
 use super::{access_log, cgi};
 
@@ -70,8 +70,10 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
                         return Ok(farewell);
                     }
                 }
+                // A slice a turn.
+                Usual::Slice => rt::yield_now().await,
                 Usual::Sent => {
-                    // A slice a turn, for whoever sends the next request before it has the answer to this one.
+                    // Also for whoever sends the next request before it has the answer to this one.
                     if !link.input.unread().is_empty() {
                         rt::yield_now().await;
                     }
@@ -98,21 +100,34 @@ enum Usual {
     },
     /// A body from memory is on its way.
     Sending(Sending<Gathered>),
-    /// A body from a file has left.
+    /// A slice of a file has left, and there are more.
+    Slice,
+    /// All of it has.
     Sent,
     Other(Box<Step>),
 }
 
 fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Usual, Cut> {
+    if link.unsent().is_some() {
+        return next_slice(link, worker);
+    }
     Ok(match answer::step(worker, link, learned) {
         Step::Receive { until } => Usual::Receive { until },
         Step::Close { linger } => Usual::Close { linger },
         Step::SendBytes(bytes) => Usual::Sending(transfer::start_with(link, worker, bytes)),
-        Step::SendFile(file, span) => match transfer::file_at_once(link, worker, &file, span)? {
-            None => Usual::Sent,
-            Some(rest) => Usual::Other(Box::new(Step::SendFile(file, rest))),
-        },
+        Step::SendFile(file, span) if link.is_installed() => {
+            link.set_unsent(Unsent::new(file, span)?);
+            return next_slice(link, worker);
+        }
         step => Usual::Other(Box::new(step)),
+    })
+}
+
+fn next_slice(link: &mut Link, worker: &Worker) -> Result<Usual, Cut> {
+    Ok(match transfer::next_slice(link, worker)? {
+        Slice::Over => Usual::Sent,
+        Slice::Sent => Usual::Slice,
+        Slice::Full | Slice::Cold | Slice::Unsupported => Usual::Other(Box::new(Step::SendRest)),
     })
 }
 
@@ -154,7 +169,11 @@ fn act<'a>(
             Ok(After::GoOn(Learned::Nothing))
         }),
         Step::SendFile(file, span) => Box::pin(async move {
-            transfer::file(link, worker, &file, span).await?;
+            transfer::file(link, worker, file, span).await?;
+            finish(link, worker).await
+        }),
+        Step::SendRest => Box::pin(async move {
+            transfer::rest_of_file(link, worker).await?;
             finish(link, worker).await
         }),
         Step::Run(call) => Box::pin(async move {

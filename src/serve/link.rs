@@ -14,7 +14,7 @@ use crate::rt::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
 use super::places::Place;
-use super::transfer::Cut;
+use super::transfer::{Cut, Unsent};
 use super::worker::Worker;
 
 /// What the bytes travel through. TLS will be another variant.
@@ -55,6 +55,8 @@ pub(super) struct Link {
 /// See [`Link::install`].
 struct Installed {
     socket: OwnedFd,
+    /// The rest of a file that is on its way.
+    unsent: Option<Unsent>,
     _place: Place,
 }
 
@@ -83,13 +85,29 @@ impl Link {
             && let Some(place) = worker.installed.place()
             && let Ok(socket) = self.transport.stream().install().await
         {
-            self.installed = Some(Box::new(Installed { socket, _place: place }));
+            self.installed = Some(Box::new(Installed { socket, unsent: None, _place: place }));
         }
         self.installed.is_some()
     }
 
     pub(super) fn is_installed(&self) -> bool {
         self.installed.is_some()
+    }
+
+    /// Leaves a file to be sent, on a connection with a descriptor.
+    pub(super) fn set_unsent(&mut self, unsent: Unsent) {
+        if let Some(installed) = &mut self.installed {
+            installed.unsent = Some(unsent);
+        }
+    }
+
+    /// The file that is on its way.
+    pub(super) fn unsent(&mut self) -> Option<&mut Unsent> {
+        self.installed.as_mut()?.unsent.as_mut()
+    }
+
+    pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
+        self.installed.as_mut()?.unsent.take()
     }
 
     pub(super) fn socket(&self) -> Option<&OwnedFd> {

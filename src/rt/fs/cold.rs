@@ -11,20 +11,20 @@ use crate::rt::sys::read_pool::{ReadBuf, ReadPool};
 use crate::rt::sys::sqe::Sqe;
 use crate::rt::with_core;
 
-/// A part of a file that was in memory when it was asked for: the only thing that `sendfile(2)`, which cannot be told not
-/// to wait, is called with.
-#[derive(Debug)]
-pub struct Resident<'f> {
-    file: &'f File,
-    offset: u64,
-    len: usize,
-}
-
 impl File {
-    /// The part of `len` bytes from `offset` on, if all of it is in memory. On a file of another user, where only the ends
-    /// can be looked at, a hole between them goes unseen.
-    pub fn resident(&self, offset: u64, len: usize) -> Option<Resident<'_>> {
-        file::is_resident(&self.fd, offset, len as u64, &self.may_ask).then_some(Resident { file: self, offset, len })
+    /// Whether all of the `len` bytes from `offset` on are in memory. On a file of another user, where only the ends can be
+    /// looked at, a hole between them goes unseen.
+    pub fn is_resident(&self, offset: u64, len: usize) -> bool {
+        file::is_resident(&self.fd, offset, len as u64, &self.may_ask)
+    }
+
+    /// sendfile(2) of at most `len` bytes from `offset` on to a non-blocking socket, now, on this thread. It cannot be told
+    /// not to wait for a disk: ask [`is_resident`](Self::is_resident) first.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket is full; EPIPE, ECONNRESET; EINVAL where the file system cannot.
+    pub fn send_to(&self, socket: &OwnedFd, offset: u64, len: usize) -> io::Result<usize> {
+        file::sendfile(socket, &self.fd, offset, len)
     }
 
     /// Reads up to `len` bytes from `offset` on into a buffer of the core's; 0 is the end of the file.
@@ -58,16 +58,6 @@ impl File {
 /// A request to read ahead. Dropped: given up, unless a worker has begun with it.
 pub struct ReadAhead {
     _asking: Op<Rc<File>>,
-}
-
-impl Resident<'_> {
-    /// sendfile(2) of it, or of a beginning, to a non-blocking socket, now, on this thread.
-    ///
-    /// # Errors
-    /// `WouldBlock` when the socket is full; EPIPE, ECONNRESET; EINVAL where the file system cannot.
-    pub fn send_to(self, socket: &OwnedFd) -> io::Result<usize> {
-        file::sendfile(socket, &self.file.fd, self.offset, self.len)
-    }
 }
 
 /// The buffers that a core reads cold files into. Registered with its ring, and so charged against RLIMIT_MEMLOCK, where

@@ -1,10 +1,10 @@
-//! Slices that are not in memory: read on the ring into one of the core's few buffers, with more asked for ahead. What has
+//! Parts of files that are not in memory: read on the ring into one of the core's few buffers, with more asked for ahead. What has
 //! been read is in the page cache, too, and leaves from there: the buffer is free again before any client can be slow.
 
 use std::io;
 use std::rc::Rc;
 
-use super::slices::{SLICE_BYTES, send_gathered, send_now, writable};
+use super::slices::{SLICE_BYTES, WINDOW_BYTES, send_gathered, send_now, writable};
 use super::{Cut, unload, unloading};
 use crate::http::range::Span;
 use crate::rt::fs::{File, ReadAhead, ReadBuffers};
@@ -15,34 +15,36 @@ use crate::serve::worker::Worker;
 const AHEAD_BYTES: u64 = 1 << 20;
 
 /// The cold parts of one reply.
-pub(super) struct Reader<'f> {
-    file: &'f Rc<File>,
+#[derive(Default)]
+pub(super) struct Reader {
     /// Asked for up to here.
     ahead: u64,
     _asking: Option<ReadAhead>,
 }
 
-impl<'f> Reader<'f> {
-    pub(super) fn new(file: &'f Rc<File>) -> Reader<'f> {
-        Reader { file, ahead: 0, _asking: None }
-    }
-
-    /// Reads the first slice of `span`. Returns how much of it has been sent, too: nothing where it can leave by
+impl Reader {
+    /// Reads the first window of `span`. Returns how much of it has been sent, too: nothing where it can leave by
     /// `sendfile` now.
-    pub(super) async fn fetch(&mut self, link: &mut Link, worker: &Worker, span: Span) -> Result<u64, Cut> {
-        let len = span.len.min(SLICE_BYTES as u64) as usize;
+    pub(super) async fn fetch(
+        &mut self,
+        link: &mut Link,
+        worker: &Worker,
+        file: &Rc<File>,
+        span: Span,
+    ) -> Result<u64, Cut> {
+        let len = span.len.min(WINDOW_BYTES as u64) as usize;
         let buffers = buffers(worker)?;
         // Whoever waits for a disk keeps nothing from the others.
         unload(link.transport.stream(), &mut link.input);
         let buffer = unloading(link.transport.stream(), &mut link.input, buffers.take()).await;
-        self.read_ahead(span);
-        let (count, buffer) = self.file.read_into(buffer, span.start, len).await;
+        self.read_ahead(file, span);
+        let (count, buffer) = file.read_into(buffer, span.start, len).await;
         worker.metrics.slices_cold.add(1);
         link.conn.sending(worker.now_ms());
         match count.map_err(unreadable)? {
             // The file has shrunk: the promised length cannot be kept.
             0 => Err(Cut),
-            count if self.file.resident(span.start, count).is_some() => Ok(0),
+            count if file.is_resident(span.start, count.min(SLICE_BYTES)) => Ok(0),
             // Its file system keeps nothing, or memory is so short that it has gone again.
             _ if send_gathered(link, worker, true)? => match send_now(link, worker, &buffer, false)? {
                 0 => {
@@ -56,11 +58,11 @@ impl<'f> Reader<'f> {
     }
 
     /// So that the disk is busy while the network is.
-    fn read_ahead(&mut self, span: Span) {
-        let (next, end) = (span.start + SLICE_BYTES as u64, span.start + span.len);
+    fn read_ahead(&mut self, file: &Rc<File>, span: Span) {
+        let (next, end) = (span.start + WINDOW_BYTES as u64, span.start + span.len);
         let (from, to) = (self.ahead.max(next), end.min(next + AHEAD_BYTES));
         if from < to {
-            self._asking = Some(self.file.read_ahead(from, (to - from) as usize));
+            self._asking = Some(file.read_ahead(from, (to - from) as usize));
             self.ahead = to;
         }
     }
@@ -71,8 +73,8 @@ fn buffers(worker: &Worker) -> Result<&ReadBuffers, Cut> {
     if let Some(buffers) = worker.cold.get() {
         return Ok(buffers);
     }
-    let count = (worker.options.files.cold_buffer_bytes_max / SLICE_BYTES).clamp(1, u16::MAX.into());
-    let made = ReadBuffers::new(count as u16, SLICE_BYTES).map_err(unreadable)?;
+    let count = (worker.options.files.cold_buffer_bytes_max / WINDOW_BYTES).clamp(1, u16::MAX.into());
+    let made = ReadBuffers::new(count as u16, WINDOW_BYTES).map_err(unreadable)?;
     Ok(worker.cold.get_or_init(|| made))
 }
 

@@ -24,7 +24,7 @@ use super::link::{Late, Link, by};
 use super::worker::Worker;
 
 pub(super) use farewell::{linger, send_last};
-pub(super) use slices::{file, file_at_once};
+pub(super) use slices::{Slice, Unsent, file, next_slice, rest_of_file};
 
 /// The client is gone, or too slow: nothing more can be sent, and the connection is to be dropped.
 #[derive(Debug)]

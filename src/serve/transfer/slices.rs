@@ -10,16 +10,34 @@ use crate::rt::fs::File;
 use crate::serve::link::Link;
 use crate::serve::worker::Worker;
 
-/// One `sendfile(2)`: large enough that its cost does not matter, small enough that one fast client does not hold the core
-/// for long (a slice is 20 to 40 us).
-pub(super) const SLICE_BYTES: usize = 256 << 10;
+/// One `sendfile(2)`: a segment of loopback, and no more than the kernel builds into one buffer (64 KiB) elsewhere. Under
+/// BBR the kernel paces by itself where no `fq` does: what is more than one buffer waits for a timer, which costs more than
+/// the call (100 KiB: 11.7 us in slices of 60 KiB, 19.4 in one; docs/decisions/0014-large-files.md).
+pub(super) const SLICE_BYTES: usize = 60 << 10;
+/// So much is looked at together: whether it is in memory, and whether the file is as it was.
+pub(super) const WINDOW_BYTES: usize = 256 << 10;
 /// Where there is no `sendfile`: memory that a client may hold for as long as it is slow.
 const READ_BYTES: usize = 64 << 10;
 
+/// The rest of a file that is being sent.
+pub(in crate::serve) struct Unsent {
+    file: Rc<File>,
+    span: Span,
+    /// In memory when it was last looked at, up to here.
+    resident_to: u64,
+    /// What the file was like, where it takes more than one slice.
+    written_at: Option<WrittenAt>,
+}
+
+/// What changes when a file is written to; not when it is renamed, linked or deleted while it is sent.
+type WrittenAt = (u64, (i64, u32));
+
 /// What a try at a slice came to.
-pub(super) enum Slice {
-    /// So many bytes went out.
-    Sent(u64),
+pub(in crate::serve) enum Slice {
+    /// It went out, or a part of it.
+    Sent,
+    /// The last byte went out.
+    Over,
     /// The socket has no room.
     Full,
     /// It is not in memory.
@@ -29,78 +47,106 @@ pub(super) enum Slice {
 }
 
 /// Sends a part of an open file, after what has gathered.
-pub(in crate::serve) async fn file(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<(), Cut> {
+pub(in crate::serve) async fn file(link: &mut Link, worker: &Worker, file: Rc<File>, span: Span) -> Result<(), Cut> {
     // Where a real descriptor cannot be had, the file still can be read.
-    let sent = match link.install(worker).await {
-        true => slices(link, worker, file, span).await,
-        false => read_and_send(link, worker, file, span).await,
-    };
-    link.uninstall_if_crowded(worker);
-    sent
+    if !link.install(worker).await {
+        return read_and_send(link, worker, &file, span).await;
+    }
+    link.set_unsent(Unsent::new(file, span)?);
+    rest_of_file(link, worker).await
 }
 
-/// As `file`, for what is in memory and leaves at once, on a connection that has a real descriptor: the usual way of a file
-/// on such a connection, and one that allocates nothing. What is left when it does not is for `file`.
-pub(in crate::serve) fn file_at_once(
-    link: &mut Link,
-    worker: &Worker,
-    file: &Rc<File>,
-    span: Span,
-) -> Result<Option<Span>, Cut> {
-    if !link.is_installed() || span.len > SLICE_BYTES as u64 {
-        return Ok(Some(span));
-    }
-    link.conn.sending(worker.now_ms());
-    match slice(link, worker, file, span)? {
-        Slice::Sent(count) if count == span.len => Ok(None),
-        Slice::Sent(count) => Ok(Some(rest(span, count))),
-        Slice::Full | Slice::Cold | Slice::Unsupported => Ok(Some(span)),
-    }
-}
-
-async fn slices(link: &mut Link, worker: &Worker, file: &Rc<File>, mut span: Span) -> Result<(), Cut> {
-    let before = changed_at(file)?;
-    let mut reader = cold::Reader::new(file);
-    while span.len > 0 {
-        link.conn.sending(worker.now_ms());
-        match slice(link, worker, file, span)? {
-            Slice::Sent(count) => {
-                span = rest(span, count);
-                rt::yield_now().await;
+/// Sends what [`next_slice`] has not.
+pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
+    let mut reader = cold::Reader::default();
+    loop {
+        match next_slice(link, worker)? {
+            Slice::Over => break,
+            Slice::Sent => rt::yield_now().await,
+            Slice::Full => {
+                writable(link, worker).await?;
+                // By now it may have changed, or left the memory.
+                link.unsent().into_iter().for_each(|unsent| unsent.resident_to = 0);
             }
-            Slice::Full => writable(link, worker).await?,
-            Slice::Cold => span = rest(span, reader.fetch(link, worker, span).await?),
-            Slice::Unsupported => return read_and_send(link, worker, file, span).await,
-        }
-        // What was written into it since would be sent as a part of what it was: the client is to see that it is not whole.
-        if span.len > 0 && changed_at(file)? != before {
-            return Err(Cut);
+            Slice::Cold => {
+                let Some(mut unsent) = link.take_unsent() else { break };
+                let sent = reader.fetch(link, worker, &unsent.file, unsent.span).await?;
+                unsent.sent(sent);
+                link.set_unsent(unsent);
+            }
+            Slice::Unsupported => {
+                let Some(unsent) = link.take_unsent() else { break };
+                read_and_send(link, worker, &unsent.file, unsent.span).await?;
+            }
         }
     }
+    link.uninstall_if_crowded(worker);
     Ok(())
 }
 
-/// One try at one slice, with what has gathered before it; it never waits.
-pub(super) fn slice(link: &mut Link, worker: &Worker, file: &Rc<File>, span: Span) -> Result<Slice, Cut> {
-    let len = span.len.min(SLICE_BYTES as u64) as usize;
-    let resident = file.resident(span.start, len);
+/// One try at the next slice, with what has gathered before it. It never waits, and allocates nothing: on a connection that
+/// has a descriptor, and a client that keeps up, there is nothing else to do for a file.
+pub(in crate::serve) fn next_slice(link: &mut Link, worker: &Worker) -> Result<Slice, Cut> {
+    let Some(mut unsent) = link.take_unsent() else { return Ok(Slice::Over) };
+    link.conn.sending(worker.now_ms());
+    let slice = slice(link, worker, &mut unsent)?;
+    if !matches!(slice, Slice::Over) {
+        link.set_unsent(unsent);
+    }
+    Ok(slice)
+}
+
+fn slice(link: &mut Link, worker: &Worker, unsent: &mut Unsent) -> Result<Slice, Cut> {
+    let len = unsent.span.len.min(SLICE_BYTES as u64) as usize;
+    let resident = unsent.look(len)?;
     // The head leaves in the first segment of the body, unless a disk stands between them.
-    if !send_gathered(link, worker, resident.is_some())? {
+    if !send_gathered(link, worker, resident && len > 0)? {
         return Ok(Slice::Full);
     }
-    let (Some(resident), Some(socket)) = (resident, link.socket()) else { return Ok(Slice::Cold) };
-    match resident.send_to(socket) {
+    let (true, Some(socket)) = (resident, link.socket()) else { return Ok(Slice::Cold) };
+    match unsent.file.send_to(socket, unsent.span.start, len) {
+        Ok(0) if len == 0 => Ok(Slice::Over),
         // The file has shrunk: the promised length cannot be kept.
         Ok(0) => Err(Cut),
         Ok(count) => {
             worker.metrics.slices_sent.add(1);
-            progress(&mut link.conn, worker, Ok(count)).map(|count| Slice::Sent(count as u64))
+            progress(&mut link.conn, worker, Ok(count))?;
+            unsent.sent(count as u64);
+            Ok(if unsent.span.len == 0 { Slice::Over } else { Slice::Sent })
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Slice::Full),
         // A signal came before a byte left.
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Slice::Sent(0)),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Slice::Sent),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(Slice::Unsupported),
         Err(_gone) => Err(Cut),
+    }
+}
+
+impl Unsent {
+    /// What is to be sent of a file that was as it should be just now.
+    pub(in crate::serve) fn new(file: Rc<File>, span: Span) -> Result<Unsent, Cut> {
+        let written_at = (span.len > SLICE_BYTES as u64).then(|| written_at(&file)).transpose()?;
+        Ok(Unsent { file, span, resident_to: 0, written_at })
+    }
+
+    /// Whether the next `len` bytes are in memory. What was written into the file since would be sent as a part of what it
+    /// was: then the client is to see that its reply is not whole.
+    fn look(&mut self, len: usize) -> Result<bool, Cut> {
+        if len == 0 || self.span.start + len as u64 <= self.resident_to {
+            return Ok(true);
+        }
+        if self.written_at.is_some_and(|before| written_at(&self.file).ok() != Some(before)) {
+            return Err(Cut);
+        }
+        let window = self.span.len.min(WINDOW_BYTES as u64) as usize;
+        // Where only the beginning is there, that leaves now.
+        let resident = [window, len].into_iter().find(|len| self.file.is_resident(self.span.start, *len));
+        self.resident_to = resident.map_or(0, |len| self.span.start + len as u64);
+        Ok(resident.is_some())
+    }
+
+    fn sent(&mut self, count: u64) {
+        self.span = rest(self.span, count);
     }
 }
 
@@ -168,7 +214,6 @@ fn rest(span: Span, sent: u64) -> Span {
     Span { start: span.start + sent, len: span.len - sent }
 }
 
-/// What changes when a file is written to; not when it is renamed, linked or deleted while it is sent.
-fn changed_at(file: &File) -> Result<(u64, (i64, u32)), Cut> {
+fn written_at(file: &File) -> Result<WrittenAt, Cut> {
     file.metadata().map(|facts| (facts.len, facts.mtime)).map_err(|_| Cut)
 }
