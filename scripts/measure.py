@@ -120,7 +120,8 @@ class Load(typing.NamedTuple):
 
 
 # Files of the site, by name.
-SIZES = {SMALL: BODY_BYTES, "100k.bin": 100 * KIB, "16k.bin": 16*KIB, "32k.bin": 32*KIB, "64k.bin": 64*KIB, "1m.bin": 1024 * KIB, "10m.bin": 10 * 1024 * KIB}
+SIZES = {SMALL: BODY_BYTES, "32k.bin": 32 * KIB, "64k.bin": 64 * KIB, "100k.bin": 100 * KIB, "1m.bin": 1024 * KIB,
+         "10m.bin": 10 * 1024 * KIB}
 
 # idle-10k is not driven by wrk.
 LOADS = {
@@ -130,8 +131,9 @@ LOADS = {
     "close-64": Load(64, field=("Connection", "close")),
 }
 FILE_LOADS = {
+    "file-32k": Load(64, file="32k.bin", bytes_min=SIZES["32k.bin"]),
+    "file-64k": Load(64, file="64k.bin", bytes_min=SIZES["64k.bin"]),
     "file-100k": Load(64, file="100k.bin", bytes_min=SIZES["100k.bin"]),
-    "file-16k": Load(64, file="16k.bin"), "file-32k": Load(64, file="32k.bin"), "file-64k": Load(64, file="64k.bin"),
     "file-1m": Load(64, file="1m.bin", bytes_min=SIZES["1m.bin"]),
     "file-10m": Load(16, file="10m.bin", bytes_min=SIZES["10m.bin"]),
     "zipf": Load(64, file=None),
@@ -148,8 +150,9 @@ BARS = {
     "pipelined-16": ("cpu_us", 1.0),
     "close-64": ("ratio", 1.10),
     IDLE: ("rss_bytes", 1024),
+    "file-32k": ("best", 1.0),
+    "file-64k": ("best", 1.0),
     "file-100k": ("best", 0.80),
-    "file-16k":("best",1.0),"file-32k":("best",1.0),"file-64k":("best",1.0),
     "file-1m": ("best", 1.0),
     "file-10m": ("best", 1.0),
     "zipf": ("nginx", 1 / 1.5),

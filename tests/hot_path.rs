@@ -23,6 +23,9 @@ const DEPTH: usize = 20;
 /// The first of them are shown with a backtrace, where they fail the test.
 const SHOWN_MAX: u64 = 3;
 
+/// Beyond what is copied behind its head: a message of two parts, and two slices of `sendfile`.
+const LONGER: [(&str, usize); 2] = [("24k.bin", 24 << 10), ("100k.bin", 100 << 10)];
+
 /// Counts the allocations of one thread.
 struct Counting;
 
@@ -92,6 +95,9 @@ struct Case {
 fn a_cached_file_costs_no_allocation_and_two_entries() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("1k.html"), [b'x'; 1024]).expect("the file");
+    for (name, bytes) in LONGER {
+        std::fs::write(folder.path().join(name), vec![b'y'; bytes]).expect("the file");
+    }
     let options = Options {
         sites: vec![SiteConfig::files_only(folder.path().into())],
         listen: vec![Listen::Tcp("127.0.0.1:0".parse().expect("an address"))],
@@ -112,6 +118,10 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         for depth in [1, DEPTH] {
             hold(&server, core, addr, &Case { name, request: request.clone(), status, body_bytes, depth });
         }
+    }
+    for (name, body_bytes) in LONGER {
+        let request = format!("GET /{name} HTTP/1.1\r\nHost: test\r\n\r\n");
+        hold(&server, core, addr, &Case { name, request, status: "HTTP/1.1 200", body_bytes, depth: 1 });
     }
     server.drain();
     server.join();

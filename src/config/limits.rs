@@ -122,6 +122,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "The largest file that is cached; larger ones are sent by sendfile";
     "cold-buffer-bytes-max" Bytes FileLimits 256<<10..=MEMORY, files.cold_buffer_bytes_max,
         "What each core reads files into that are not in the page cache";
+    "send-zerocopy-bytes-min" Bytes FileLimits 4096..=SIZE, files.send_zerocopy_bytes_min,
+        "Cached bodies so long are sent without a copy (SEND_ZC), until the kernel says that it copies all the same";
 };
 
 impl Limit {
@@ -248,7 +250,13 @@ mod tests {
             spool_memory_bytes_max,
             spool_file_bytes_max,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, cold_buffer_bytes_max, ranges_max } = options.files;
+        let FileOptions {
+            cache_bytes_max,
+            cached_file_bytes_max,
+            cold_buffer_bytes_max,
+            send_zerocopy_bytes_min,
+            ranges_max,
+        } = options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,
@@ -279,6 +287,7 @@ mod tests {
             cache_bytes_max as u64,
             cached_file_bytes_max as u64,
             cold_buffer_bytes_max as u64,
+            send_zerocopy_bytes_min.unwrap() as u64,
             ranges_max as u64,
             options.drain_ms_max,
             options.requests_per_connection_max.unwrap(),
@@ -295,7 +304,7 @@ mod tests {
     fn names_end_as_their_unit_says() {
         for Limit { name, unit, .. } in LIMITS {
             let fits = match unit {
-                Unit::Bytes => name.contains("bytes-max"),
+                Unit::Bytes => name.contains("bytes-max") || name.ends_with("bytes-min"),
                 Unit::Millis => name.ends_with("-ms-max") || name.ends_with("-ms"),
                 Unit::Count => !name.contains("bytes") && name.ends_with("-max"),
                 Unit::BytesPerSecond => name.contains("-bytes-per-s-"),

@@ -21,6 +21,7 @@ use super::access_log::{self, AccessLog};
 use super::cgi;
 use super::file_cache::{Content, Entry};
 use super::link::Link;
+use super::transfer::Slice;
 use super::worker::Worker;
 
 /// Replies that gather before they are sent, when requests are pipelined.
@@ -41,8 +42,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<File>, Span),
-    /// Send the rest of a file, as its client takes it.
-    SendRest,
+    /// Send the rest of a file, of which the last slice came to this.
+    SendRest(Slice),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.

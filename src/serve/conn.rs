@@ -114,7 +114,9 @@ fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Usual, C
     Ok(match answer::step(worker, link, learned) {
         Step::Receive { until } => Usual::Receive { until },
         Step::Close { linger } => Usual::Close { linger },
-        Step::SendBytes(bytes) => Usual::Sending(transfer::start_with(link, worker, bytes)),
+        Step::SendBytes(bytes) if !worker.zero_copy.is_for(bytes.len(), worker.now_ms()) => {
+            Usual::Sending(transfer::start_with(link, worker, bytes))
+        }
         Step::SendFile(file, span) if link.is_installed() => {
             link.set_unsent(Unsent::new(file, span)?);
             return next_slice(link, worker);
@@ -127,7 +129,7 @@ fn next_slice(link: &mut Link, worker: &Worker) -> Result<Usual, Cut> {
     Ok(match transfer::next_slice(link, worker)? {
         Slice::Over => Usual::Sent,
         Slice::Sent => Usual::Slice,
-        Slice::Full | Slice::Cold | Slice::Unsupported => Usual::Other(Box::new(Step::SendRest)),
+        tried => Usual::Other(Box::new(Step::SendRest(tried))),
     })
 }
 
@@ -168,12 +170,16 @@ fn act<'a>(
             transfer::flush(link, worker).await?;
             Ok(After::GoOn(Learned::Nothing))
         }),
+        Step::SendBytes(bytes) => Box::pin(async move {
+            transfer::flush_with(link, worker, bytes).await?;
+            finish(link, worker).await
+        }),
         Step::SendFile(file, span) => Box::pin(async move {
             transfer::file(link, worker, file, span).await?;
             finish(link, worker).await
         }),
-        Step::SendRest => Box::pin(async move {
-            transfer::rest_of_file(link, worker).await?;
+        Step::SendRest(tried) => Box::pin(async move {
+            transfer::rest_of_file(link, worker, tried).await?;
             finish(link, worker).await
         }),
         Step::Run(call) => Box::pin(async move {
@@ -184,7 +190,7 @@ fn act<'a>(
             drain(link, worker).await?;
             finish(link, worker).await
         }),
-        Step::Receive { .. } | Step::Close { .. } | Step::SendBytes(_) => unreachable!("`decide` tells these apart"),
+        Step::Receive { .. } | Step::Close { .. } => unreachable!("`decide` tells these apart"),
     }
 }
 

@@ -33,7 +33,9 @@ pub(super) struct Metrics {
     pub(super) cache_misses: Counter,
     /// Slices of files that were in memory and went out by `sendfile`.
     pub(super) slices_sent: Counter,
-    /// Slices that were not in memory, and were read through the ring.
+    /// Looks at a part of a file that found it not in memory.
+    pub(super) slices_absent: Counter,
+    /// Parts that were not in memory, and were read through the ring.
     pub(super) slices_cold: Counter,
     /// Scripts started.
     pub(super) scripts: Counter,
@@ -59,7 +61,9 @@ pub struct CoreStats {
     pub cache_misses: u64,
     /// Slices of files that were in memory and went out by `sendfile`.
     pub slices_sent: u64,
-    /// Slices that were not in memory, and were read through the ring.
+    /// Looks at a part of a file that found it not in memory.
+    pub slices_absent: u64,
+    /// Parts that were not in memory, and were read through the ring.
     pub slices_cold: u64,
     /// Scripts started.
     pub scripts: u64,

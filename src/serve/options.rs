@@ -148,6 +148,8 @@ pub struct FileOptions {
     pub cached_file_bytes_max: usize,
     /// What a core reads files into that are not in the page cache.
     pub cold_buffer_bytes_max: usize,
+    /// Bodies from memory of at least so many bytes are sent without a copy where the kernel can. `None`: never.
+    pub send_zerocopy_bytes_min: Option<usize>,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
 }
@@ -220,8 +222,9 @@ impl Default for FileOptions {
     fn default() -> FileOptions {
         FileOptions {
             cache_bytes_max: 64 << 20,
-            cached_file_bytes_max: 256 << 10,
+            cached_file_bytes_max: 32 << 10,
             cold_buffer_bytes_max: 2 << 20,
+            send_zerocopy_bytes_min: None,
             ranges_max: 200,
         }
     }

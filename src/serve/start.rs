@@ -231,6 +231,7 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
             slices_sent: metrics.slices_sent.get(),
+            slices_absent: metrics.slices_absent.get(),
             slices_cold: metrics.slices_cold.get(),
             scripts: metrics.scripts.get(),
             scripts_running: metrics.scripts_running.get(),

@@ -28,7 +28,7 @@ use super::options::Options;
 use super::places::Places;
 use super::registry::Registry;
 use super::stop::{Stage, StopSignal};
-use super::transfer::Gathered;
+use super::transfer::{Gathered, ZeroCopy};
 
 /// Send buffers kept for the next reply; more than one turn sends at once is never kept.
 const SPARE_BUFFERS_MAX: usize = 64;
@@ -62,6 +62,7 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     /// What cold files are read into, once there was one.
     pub(super) cold: OnceCell<ReadBuffers>,
+    pub(super) zero_copy: ZeroCopy,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
     clock: Clock,
@@ -104,6 +105,7 @@ impl Worker {
             path: RefCell::default(),
             draining: Cell::new(false),
             cold: OnceCell::new(),
+            zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),

@@ -31,6 +31,14 @@ pub fn listening_on(socket: &OwnedFd) -> io::Result<SocketAddr> {
     socket::local_addr(socket.as_fd())
 }
 
+/// Sends of this core that the kernel was asked to do without a copy, and copied ([`TcpStream::write_zero_copy`]).
+///
+/// # Panics
+/// Outside a runtime.
+pub fn zero_copies_copied() -> u64 {
+    with_core(|core| core.stats.zero_copies_copied.get())
+}
+
 /// send(2) of what there is room for, now, on this thread, on a non-blocking socket's process-wide descriptor
 /// ([`TcpStream::install`]). With `more` the last segment waits for what follows, for 200 ms at most.
 ///

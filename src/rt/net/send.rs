@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::TcpStream;
-use crate::rt::op::{Op, Silence, Unclaimed};
+use crate::rt::op::{Op, Parting, Silence, Unclaimed};
 use crate::rt::sys::io_buf::IoBuf;
 use crate::rt::sys::msg::Message;
 use crate::rt::sys::sqe::Sqe;
@@ -35,6 +35,29 @@ impl TcpStream {
         let fd = self.fd;
         let entry = |buffer: &mut B| Sqe::send(fd, buffer.bytes_ptr().wrapping_add(start), len);
         Sending(Op::start(buffer, Unclaimed::Forget, entry))
+    }
+
+    /// Sends some of the bytes from `start` on, without copying them where the kernel can do without (SEND_ZC). The result may
+    /// be short, and comes before the kernel is through with the bytes: it keeps `buffer` until the peer has them.
+    ///
+    /// Dropped while waiting: it is not known how much was sent.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); EOPNOTSUPP for a Unix socket, ENOMEM where too much is under way.
+    ///
+    /// # Panics
+    /// If `start` is beyond the end.
+    pub fn write_zero_copy<B: IoBuf>(
+        &self,
+        buffer: B,
+        start: usize,
+    ) -> impl Future<Output = io::Result<usize>> + use<B> {
+        let len = buffer.bytes_len().checked_sub(start).expect("the start of a write is beyond its end");
+        let fd = self.fd;
+        let sent = Parting::start(buffer, |buffer: &mut B| {
+            Sqe::send_zero_copy(fd, buffer.bytes_ptr().wrapping_add(start), len)
+        });
+        async move { sent.await.count() }
     }
 
     /// Sends what there is room for at once, for a caller with nothing else to do than to wait for the peer: a receive is

@@ -54,6 +54,7 @@ pub(crate) mod op {
     pub(crate) const MSG_RING: u8 = 40;
     pub(crate) const SOCKET: u8 = 45;
     pub(crate) const URING_CMD: u8 = 46;
+    pub(crate) const SEND_ZC: u8 = 47;
     pub(crate) const WAITID: u8 = 50;
     pub(crate) const FIXED_FD_INSTALL: u8 = 54;
 }
@@ -70,6 +71,8 @@ pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
 pub(crate) const POLL_ADD_MULTI: u32 = 1 << 0;
 /// `IORING_RECVSEND_POLL_FIRST`, in `ioprio`.
 pub(crate) const RECVSEND_POLL_FIRST: u16 = 1 << 0;
+/// `IORING_SEND_ZC_REPORT_USAGE`, in `ioprio`.
+const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
@@ -147,6 +150,13 @@ impl Sqe {
     pub(crate) fn send_last(socket: Fd, addr: *const u8, len: usize) -> Sqe {
         let op_flags = (libc::MSG_MORE | libc::MSG_WAITALL) as u32;
         Sqe { addr: addr as u64, len: clamp(len), op_flags, ..Sqe::on(op::SEND, socket) }
+    }
+
+    /// send(2) that need not copy (6.0): one completion with the count and MORE, and one more (NOTIF) when the kernel is
+    /// through with the memory, which says whether it has copied after all (REPORT_USAGE, 6.2).
+    pub(crate) fn send_zero_copy(socket: Fd, addr: *const u8, len: usize) -> Sqe {
+        let base = Sqe::on(op::SEND_ZC, socket);
+        Sqe { addr: addr as u64, len: clamp(len), ioprio: SEND_ZC_REPORT_USAGE, ..base }
     }
 
     /// sendmsg(2) with a lent `msghdr`.
@@ -298,11 +308,19 @@ pub(crate) struct Cqe {
 /// Completion flags (`IORING_CQE_F_*`).
 pub(crate) const CQE_BUFFER: u32 = 1 << 0;
 pub(crate) const CQE_MORE: u32 = 1 << 1;
+pub(crate) const CQE_NOTIF: u32 = 1 << 3;
+/// `IORING_NOTIF_USAGE_ZC_COPIED`, in the result of a notification.
+pub(crate) const NOTIF_COPIED: u32 = 1 << 31;
 
 impl Cqe {
     /// More completions of this operation will follow.
     pub(crate) fn more(&self) -> bool {
         self.flags & CQE_MORE != 0
+    }
+
+    /// Of the notification that ends a send without a copy: whether the kernel has copied all the same.
+    pub(crate) fn copied(&self) -> Option<bool> {
+        (self.flags & CQE_NOTIF != 0).then_some(self.result as u32 & NOTIF_COPIED != 0)
     }
 
     /// The pool buffer that the kernel filled.

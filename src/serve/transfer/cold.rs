@@ -4,7 +4,7 @@
 use std::io;
 use std::rc::Rc;
 
-use super::slices::{SLICE_BYTES, WINDOW_BYTES, send_gathered, send_now, writable};
+use super::slices::{WINDOW_BYTES, send_gathered, send_now, writable};
 use super::{Cut, unload, unloading};
 use crate::http::range::Span;
 use crate::rt::fs::{File, ReadAhead, ReadBuffers};
@@ -44,7 +44,7 @@ impl Reader {
         match count.map_err(unreadable)? {
             // The file has shrunk: the promised length cannot be kept.
             0 => Err(Cut),
-            count if file.is_resident(span.start, count.min(SLICE_BYTES)) => Ok(0),
+            count if file.is_resident(span.start, count) => Ok(0),
             // Its file system keeps nothing, or memory is so short that it has gone again.
             _ if send_gathered(link, worker, true)? => match send_now(link, worker, &buffer, false)? {
                 0 => {

@@ -6,6 +6,7 @@
 mod cold;
 mod farewell;
 mod slices;
+mod zero_copy;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -25,6 +26,7 @@ use super::worker::Worker;
 
 pub(super) use farewell::{linger, send_last};
 pub(super) use slices::{Slice, Unsent, file, next_slice, rest_of_file};
+pub(super) use zero_copy::ZeroCopy;
 
 /// The client is gone, or too slow: nothing more can be sent, and the connection is to be dropped.
 #[derive(Debug)]
@@ -80,7 +82,14 @@ async fn send_slowly(link: &mut Link, worker: &Worker, sent: io::Result<usize>, 
 }
 
 /// Sends what has gathered in `link.out`, and the bytes behind it, without copying them.
-pub(super) async fn flush_with(link: &mut Link, worker: &Worker, body: Bytes) -> Result<(), Cut> {
+pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes) -> Result<(), Cut> {
+    if worker.zero_copy.is_for(body.len(), worker.now_ms()) {
+        flush(link, worker).await?;
+        body = Box::pin(zero_copy::send(link, worker, body)).await?;
+        if body.is_empty() {
+            return Ok(());
+        }
+    }
     let message = worker.message(std::mem::take(&mut link.out), body);
     send_message(link, worker, message, 0).await
 }

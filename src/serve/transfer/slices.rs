@@ -14,7 +14,9 @@ use crate::serve::worker::Worker;
 /// BBR the kernel paces by itself where no `fq` does: what is more than one buffer waits for a timer, which costs more than
 /// the call (100 KiB: 11.7 us in slices of 60 KiB, 19.4 in one; docs/decisions/0014-large-files.md).
 pub(super) const SLICE_BYTES: usize = 60 << 10;
-/// So much is looked at together: whether it is in memory, and whether the file is as it was.
+/// Of what has more than this left, slices are larger: pacing holds it up in any case, and calls count.
+const LONG_BYTES: u64 = 1 << 20;
+/// The slices of those; and so much is looked at together: whether it is in memory, and whether the file is as it was.
 pub(super) const WINDOW_BYTES: usize = 256 << 10;
 /// Where there is no `sendfile`: memory that a client may hold for as long as it is slow.
 const READ_BYTES: usize = 64 << 10;
@@ -53,14 +55,15 @@ pub(in crate::serve) async fn file(link: &mut Link, worker: &Worker, file: Rc<Fi
         return read_and_send(link, worker, &file, span).await;
     }
     link.set_unsent(Unsent::new(file, span)?);
-    rest_of_file(link, worker).await
+    let first = next_slice(link, worker)?;
+    rest_of_file(link, worker, first).await
 }
 
-/// Sends what [`next_slice`] has not.
-pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
+/// Sends what is left after a try that came to `tried`.
+pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker, mut tried: Slice) -> Result<(), Cut> {
     let mut reader = cold::Reader::default();
     loop {
-        match next_slice(link, worker)? {
+        match tried {
             Slice::Over => break,
             Slice::Sent => rt::yield_now().await,
             Slice::Full => {
@@ -79,6 +82,7 @@ pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker) -> 
                 read_and_send(link, worker, &unsent.file, unsent.span).await?;
             }
         }
+        tried = next_slice(link, worker)?;
     }
     link.uninstall_if_crowded(worker);
     Ok(())
@@ -97,8 +101,10 @@ pub(in crate::serve) fn next_slice(link: &mut Link, worker: &Worker) -> Result<S
 }
 
 fn slice(link: &mut Link, worker: &Worker, unsent: &mut Unsent) -> Result<Slice, Cut> {
-    let len = unsent.span.len.min(SLICE_BYTES as u64) as usize;
+    let most = if unsent.span.len > LONG_BYTES { WINDOW_BYTES } else { SLICE_BYTES };
+    let len = unsent.span.len.min(most as u64) as usize;
     let resident = unsent.look(len)?;
+    worker.metrics.slices_absent.add(u64::from(!resident));
     // The head leaves in the first segment of the body, unless a disk stands between them.
     if !send_gathered(link, worker, resident && len > 0)? {
         return Ok(Slice::Full);
