@@ -95,6 +95,42 @@ fn what_is_not_in_memory_never_goes_to_sendfile() {
     assert_eq!(after.slices_cold - before.slices_cold, after.slices_absent - before.slices_absent);
 }
 
+/// What slow readers cost is in the kernel: the server keeps no bytes of a large file for any of them.
+#[test]
+fn slow_readers_of_a_large_file_cost_bounded_memory_and_hold_up_nobody() {
+    const READERS: usize = 200;
+    let site = support::Site::new().file("small.txt", "small");
+    let file = File::create(site.at("large.bin")).expect("the file");
+    file.set_len(50 << 20).expect("a length");
+    file.write_all_at(b"the end", (50 << 20) - 7).expect("its end");
+    let server = support::Launch::new(&site).args(["--cores", "1"]).start();
+    let resident_kib = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the server's status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
+    };
+    Client::connect(server.addr).get("/small.txt").expect(200);
+    let before = resident_kib();
+    let mut readers: Vec<Client> = (0..READERS).map(|_| Client::connect(server.addr)).collect();
+    for reader in &mut readers {
+        reader.head(&["GET /large.bin HTTP/1.1", "Host: test"]);
+        reader.read_head();
+    }
+    for _ in 0..20 {
+        for reader in &mut readers {
+            reader.read_exact(10_000);
+        }
+        assert_eq!(Client::connect(server.addr).get("/small.txt").expect(200).body, b"small");
+    }
+    let grown = resident_kib().saturating_sub(before);
+    // 200 times 64 KiB would be 12,800 KiB; the pool of receive buffers and the tables of a core are some 5,000.
+    assert!(grown < 8_192, "{READERS} readers cost {grown} KiB");
+    // And what is slow is not cut short.
+    let mut reader = readers.swap_remove(0);
+    let rest = reader.read_exact((50 << 20) - 20 * 10_000);
+    assert!(rest.ends_with(b"the end"));
+}
+
 /// One buffer, and more clients than that.
 #[test]
 fn cold_reads_stand_in_line_for_a_buffer() {

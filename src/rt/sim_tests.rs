@@ -266,7 +266,7 @@ async fn echo_by_single_reads(stream: TcpStream, mut rng: Rng) {
 }
 
 async fn send_back(stream: &TcpStream, rng: &mut Rng, bytes: Vec<u8>) -> bool {
-    match rng.below(3) {
+    match rng.below(4) {
         0 => {
             let mut write = pin!(stream.write_all(bytes));
             match select2(write.as_mut(), stream.hangup()).await {
@@ -287,6 +287,16 @@ async fn send_back(stream: &TcpStream, rng: &mut Rng, bytes: Vec<u8>) -> bool {
                 let (written, back) = stream.write_two(message, sent).await;
                 message = back;
                 match written {
+                    Ok(count) => sent += count,
+                    Err(_) => return false,
+                }
+            }
+            true
+        }
+        2 => {
+            let (bytes, mut sent) = (bytes::Bytes::from(bytes), 0);
+            while sent < bytes.len() {
+                match stream.write_zero_copy(bytes.clone(), sent).await {
                     Ok(count) => sent += count,
                     Err(_) => return false,
                 }
