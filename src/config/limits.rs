@@ -120,6 +120,10 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Each core's cache of hot files; 0 turns it off";
     "cached-file-bytes-max" Bytes FileLimits 0..=SIZE, files.cached_file_bytes_max,
         "The largest file that is cached; larger ones are sent by sendfile";
+    "cold-buffer-bytes-max" Bytes FileLimits 256<<10..=MEMORY, files.cold_buffer_bytes_max,
+        "What each core reads files into that are not in the page cache";
+    "send-zerocopy-bytes-min" Bytes FileLimits 4096..=SIZE, files.send_zerocopy_bytes_min,
+        "Cached bodies so long are sent without a copy (SEND_ZC), until the kernel says that it copies all the same";
     "listing-entries-max" Count FileLimits 1..=COUNT, files.listing_entries_max,
         "Names in a listing: the first ones, with the number of all";
 };
@@ -215,7 +219,8 @@ mod tests {
     fn no_field_is_forgotten() {
         let mut options = Options::default();
         for (number, limit) in LIMITS.iter().enumerate() {
-            limit.set(&mut options, &(5_000 + number).to_string()).or_else(|_| limit.set(&mut options, "77")).unwrap();
+            let values = [5_000 + number, 77, 300_000];
+            assert!(values.iter().any(|value| limit.set(&mut options, &value.to_string()).is_ok()), "{}", limit.name);
         }
         let Limits {
             target_bytes_max,
@@ -247,8 +252,15 @@ mod tests {
             spool_memory_bytes_max,
             spool_file_bytes_max,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max, listing_entries_max, watch: _ } =
-            options.files;
+        let FileOptions {
+            cache_bytes_max,
+            watch: _,
+            cached_file_bytes_max,
+            cold_buffer_bytes_max,
+            send_zerocopy_bytes_min,
+            ranges_max,
+            listing_entries_max,
+        } = options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,
@@ -278,6 +290,8 @@ mod tests {
             spool_file_bytes_max,
             cache_bytes_max as u64,
             cached_file_bytes_max as u64,
+            cold_buffer_bytes_max as u64,
+            send_zerocopy_bytes_min.unwrap() as u64,
             ranges_max as u64,
             listing_entries_max as u64,
             options.drain_ms_max,
@@ -295,7 +309,7 @@ mod tests {
     fn names_end_as_their_unit_says() {
         for Limit { name, unit, .. } in LIMITS {
             let fits = match unit {
-                Unit::Bytes => name.contains("bytes-max"),
+                Unit::Bytes => name.contains("bytes-max") || name.ends_with("bytes-min"),
                 Unit::Millis => name.ends_with("-ms-max") || name.ends_with("-ms"),
                 Unit::Count => !name.contains("bytes") && name.ends_with("-max"),
                 Unit::BytesPerSecond => name.contains("-bytes-per-s-"),

@@ -1,7 +1,10 @@
 //! Files: opened and read on the ring; facts by plain `fstat(2)`, because STATX always goes to a worker thread.
 
+mod cold;
 mod read_dir;
+mod watch;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,14 +18,16 @@ use super::sys::file::{self, OpenRequest};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::sqe::{Fd, Sqe};
 
-mod watch;
-
+pub use super::sys::read_pool::ReadBuf;
+pub use cold::{ReadAhead, ReadBuffers};
 pub use watch::{Change, Event, Watch, Watcher};
 
 /// An open file.
 #[derive(Debug)]
 pub struct File {
     fd: OwnedFd,
+    /// Whether cachestat(2) answers for it; until it was asked, it may.
+    may_ask: Cell<bool>,
 }
 
 /// What kind of thing a name leads to.
@@ -87,7 +92,7 @@ impl File {
     /// EACCES, ENOSPC, EOPNOTSUPP: open(2) with O_TMPFILE.
     pub fn temporary(folder: &Path) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(File { fd: rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)? })
+        Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
     /// A file in memory; `name` is what /proc shows.
@@ -95,7 +100,7 @@ impl File {
     /// # Errors
     /// EMFILE, ENOMEM: memfd_create(2).
     pub fn in_memory(name: &str) -> io::Result<File> {
-        Ok(File { fd: rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)? })
+        Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?.into())
     }
 
     /// Sets the descriptor to the start of the file, for whoever gets it next.
@@ -110,7 +115,7 @@ impl File {
     async fn open_with(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
         let path = path.as_os_str().as_encoded_bytes();
         let request = OpenRequest::new(path, flags | OFlags::CLOEXEC, mode, ResolveFlags::empty())?;
-        Ok(File { fd: open_at(libc::AT_FDCWD, request).await.0? })
+        Ok(open_at(libc::AT_FDCWD, request).await.0?.into())
     }
 
     /// Reads up to the buffer's capacity from `offset` on, replacing its contents; 0 is the end of the file.
@@ -161,19 +166,6 @@ impl File {
         metadata(&self.fd)
     }
 
-    /// Whether the bytes at `offset` can be had without waiting for a disk.
-    pub fn is_cached(&self, offset: u64) -> bool {
-        file::is_cached(&self.fd, offset)
-    }
-
-    /// sendfile(2) of at most `count` bytes from `offset` on to a non-blocking socket, now, on this thread.
-    ///
-    /// # Errors
-    /// `WouldBlock` when the socket is full; EPIPE, ECONNRESET; EINVAL where the file system cannot.
-    pub fn send_to(&self, socket: &OwnedFd, offset: u64, count: usize) -> io::Result<usize> {
-        file::sendfile(socket, &self.fd, offset, count)
-    }
-
     fn raw(&self) -> Fd {
         Fd::Raw(self.fd.as_raw_fd())
     }
@@ -193,7 +185,7 @@ impl From<File> for OwnedFd {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> File {
-        File { fd }
+        File { fd, may_ask: Cell::new(true) }
     }
 }
 
@@ -279,7 +271,7 @@ impl Found {
     pub fn open(&self) -> io::Result<File> {
         match self.metadata.kind {
             Kind::Symlink | Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
-            Kind::File | Kind::Directory => Ok(File { fd: file::reopen(&self.path_only)? }),
+            Kind::File | Kind::Directory => Ok(file::reopen(&self.path_only)?.into()),
         }
     }
 }

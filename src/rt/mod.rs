@@ -256,6 +256,11 @@ impl Core {
         if cqe.user_data == Key::NOBODY.user_data() || cqe.user_data == Key::WAKE_UP.user_data() {
             return;
         }
+        match cqe.copied() {
+            Some(true) => stats::add(&self.stats.zero_copies_copied, 1),
+            Some(false) => stats::add(&self.stats.zero_copies, 1),
+            None => {}
+        }
         let (then, leftover) = self.slots.borrow_mut().complete(cqe);
         drop(leftover);
         self.then(then);

@@ -25,13 +25,14 @@ use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
 use super::parts::Parts;
+use super::transfer::Slice;
 use super::worker::Worker;
 use super::{cgi, error_page};
 
 /// Replies that gather before they are sent, when requests are pipelined.
 pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
-/// message of two parts, which has to be allocated.
+/// message of two parts.
 pub(super) const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
@@ -50,6 +51,8 @@ pub(super) enum Step {
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
     SendFile(Rc<OpenFile>, Span),
+    /// Send the rest of a file, of which the last slice came to this.
+    SendRest(Slice),
     /// Send what has gathered and several parts of one file.
     SendParts(Box<Parts>),
     /// Find the script, and come back with it.

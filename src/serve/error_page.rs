@@ -76,7 +76,7 @@ pub(super) async fn send(
             Ok(span.len)
         }
         (Body::File(span), Some(Content::File(file))) => {
-            transfer::file(link, worker, file, span).await?;
+            transfer::file(link, worker, Rc::clone(file), span).await?;
             Ok(span.len)
         }
         _ => Ok(0),

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -12,7 +13,9 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
-use super::transfer::Cut;
+use super::places::Place;
+use super::transfer::{Cut, Unsent};
+use super::worker::Worker;
 
 /// What the bytes travel through. TLS will be another variant.
 pub(super) enum Transport {
@@ -45,6 +48,16 @@ pub(super) struct Link {
     pub(super) requests_left: u64,
     /// The client's address as text, once somebody asked.
     pub(super) peer: Option<Box<str>>,
+    /// A process-wide descriptor of the socket, once a file has been sent that needs one.
+    installed: Option<Box<Installed>>,
+}
+
+/// See [`Link::install`].
+struct Installed {
+    socket: OwnedFd,
+    /// The rest of a file that is on its way.
+    unsent: Option<Unsent>,
+    _place: Place,
 }
 
 /// The time was over.
@@ -60,6 +73,51 @@ impl Link {
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
             peer: None,
+            installed: None,
+        }
+    }
+
+    /// A process-wide descriptor, for what has no place on the ring. It is kept for the next file. False where there is none
+    /// to be had: others need some, too.
+    pub(super) async fn install(&mut self, worker: &Worker) -> bool {
+        if self.installed.is_none()
+            && self.transport.can_sendfile()
+            && let Some(place) = worker.installed.place()
+            && let Ok(socket) = self.transport.stream().install().await
+        {
+            self.installed = Some(Box::new(Installed { socket, unsent: None, _place: place }));
+        }
+        self.installed.is_some()
+    }
+
+    pub(super) fn is_installed(&self) -> bool {
+        self.installed.is_some()
+    }
+
+    /// Leaves a file to be sent, on a connection with a descriptor.
+    pub(super) fn set_unsent(&mut self, unsent: Unsent) {
+        if let Some(installed) = &mut self.installed {
+            installed.unsent = Some(unsent);
+        }
+    }
+
+    /// The file that is on its way.
+    pub(super) fn unsent(&mut self) -> Option<&mut Unsent> {
+        self.installed.as_mut()?.unsent.as_mut()
+    }
+
+    pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
+        self.installed.as_mut()?.unsent.take()
+    }
+
+    pub(super) fn socket(&self) -> Option<&OwnedFd> {
+        self.installed.as_ref().map(|installed| &installed.socket)
+    }
+
+    /// After a file: an idle connection must not keep what a busy one lacks.
+    pub(super) fn uninstall_if_crowded(&mut self, worker: &Worker) {
+        if worker.installed.is_crowded() {
+            self.installed = None;
         }
     }
 

@@ -26,6 +26,7 @@ mod listing;
 mod metrics;
 pub mod options;
 mod parts;
+mod places;
 mod registry;
 #[cfg(test)]
 mod sim_tests;

@@ -156,6 +156,10 @@ pub struct FileOptions {
     pub watch: bool,
     /// The largest file that the cache keeps; larger ones are sent from the page cache.
     pub cached_file_bytes_max: usize,
+    /// What a core reads files into that are not in the page cache.
+    pub cold_buffer_bytes_max: usize,
+    /// Bodies from memory of at least so many bytes are sent without a copy where the kernel can. `None`: never.
+    pub send_zerocopy_bytes_min: Option<usize>,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
     /// Names in the listing of a folder.
@@ -231,7 +235,9 @@ impl Default for FileOptions {
         FileOptions {
             cache_bytes_max: 64 << 20,
             watch: true,
-            cached_file_bytes_max: 256 << 10,
+            cached_file_bytes_max: 32 << 10,
+            cold_buffer_bytes_max: 2 << 20,
+            send_zerocopy_bytes_min: None,
             ranges_max: 200,
             listing_entries_max: 10_000,
         }

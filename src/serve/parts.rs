@@ -1,5 +1,7 @@
 //! Several parts of one file in one reply, sent one after the other: nothing is gathered but what is small.
 
+use std::rc::Rc;
+
 use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::rt::fs::File;
@@ -53,7 +55,7 @@ impl Parts {
                 gather(file, span, &mut link.out).await?;
                 if file.is_unchanged() { Ok(()) } else { Err(Cut) }
             }
-            Content::File(file) => transfer::file(link, worker, file, span).await,
+            Content::File(file) => transfer::file(link, worker, Rc::clone(file), span).await,
         }
     }
 }

@@ -261,6 +261,9 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             requests: metrics.requests.get(),
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
+            slices_sent: metrics.slices_sent.get(),
+            slices_absent: metrics.slices_absent.get(),
+            slices_cold: metrics.slices_cold.get(),
             scripts: metrics.scripts.get(),
             scripts_running: metrics.scripts_running.get(),
         })

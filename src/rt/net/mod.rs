@@ -13,12 +13,14 @@ use std::task::Context;
 use super::op::Outcome;
 use super::stats::add;
 use super::sys::buf_ring::{RecvBuf, Ticket};
+pub use super::sys::msg::Message;
 use super::sys::socket;
 pub use super::sys::socket::{Share, listen_tcp, listen_unix};
 use super::{Bug, planted, with_core};
 
 pub use listener::{TcpListener, UnixListener};
 pub use ready::Hangup;
+pub use send::Sending;
 pub use stream::{ReadHalf, TcpStream, UnixStream, WriteHalf};
 
 /// Where a TCP socket listens.
@@ -27,6 +29,23 @@ pub use stream::{ReadHalf, TcpStream, UnixStream, WriteHalf};
 /// `Unsupported` for a Unix socket.
 pub fn listening_on(socket: &OwnedFd) -> io::Result<SocketAddr> {
     socket::local_addr(socket.as_fd())
+}
+
+/// Sends of this core that the kernel was asked to do without a copy, and copied ([`TcpStream::write_zero_copy`]).
+///
+/// # Panics
+/// Outside a runtime.
+pub fn zero_copies_copied() -> u64 {
+    with_core(|core| core.stats.zero_copies_copied.get())
+}
+
+/// send(2) of what there is room for, now, on this thread, on a non-blocking socket's process-wide descriptor
+/// ([`TcpStream::install`]). With `more` the last segment waits for what follows, for 200 ms at most.
+///
+/// # Errors
+/// `WouldBlock` when the socket is full; EPIPE, ECONNRESET: send(2).
+pub fn send_now(socket: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    socket::send_now(socket, bytes, more)
 }
 
 /// Raises the soft RLIMIT_NOFILE to the hard one, and returns it: a server needs a descriptor for each connection.

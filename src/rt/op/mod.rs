@@ -23,7 +23,7 @@ use super::sys::lent::Lent;
 use super::sys::sqe::{Cqe, Fd};
 
 pub(crate) use multi::{Multi, Next};
-pub(crate) use oneshot::{Op, Silence};
+pub(crate) use oneshot::{Op, Parting, Silence};
 pub(crate) use slots::{HELD_BUFFERS_MAX, Slots, Then};
 
 /// Enters for the sake of one entry; more would mean that the kernel takes nothing at all.

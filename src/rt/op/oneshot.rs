@@ -80,6 +80,50 @@ impl<T: 'static> Future for Op<T> {
     }
 }
 
+/// A one-shot operation after whose result the kernel goes on reading what it was lent: resolves to the result, and leaves
+/// the `T` to the slot, which drops it at the last completion.
+///
+/// Dropped before that: as an [`Op`].
+pub(crate) struct Parting<T>(Op<T>);
+
+impl<T> Parting<T> {
+    /// As [`Op::start`].
+    pub(crate) fn start(lent: T, entry: impl FnOnce(&mut T) -> Sqe) -> Parting<T> {
+        Parting(Op::start(lent, Unclaimed::Forget, entry))
+    }
+}
+
+impl<T: 'static> Future for Parting<T> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let key = self.0.key;
+        assert!(key != Key::NOBODY, "polled after it was ready");
+        let (outcome, leftover) = with_core(|core| {
+            let mut slots = core.slots.borrow_mut();
+            match slots.state_of(key) {
+                Some(State::Done { result, flags }) => (Some(Outcome { result, flags }), Some(slots.release(key))),
+                Some(State::Sent { result, flags }) => {
+                    slots.slot(key).state = State::Orphan;
+                    (Some(Outcome { result, flags }), None)
+                }
+                _ => {
+                    set_waker(&mut slots.slot(key).waker, context.waker());
+                    (None, None)
+                }
+            }
+        });
+        drop(leftover);
+        match outcome {
+            None => Poll::Pending,
+            Some(outcome) => {
+                self.0.key = Key::NOBODY;
+                Poll::Ready(outcome)
+            }
+        }
+    }
+}
+
 impl<T> Unpin for Op<T> {}
 
 impl<T> Drop for Op<T> {

@@ -33,6 +33,8 @@ pub(super) enum State {
     Free(u32),
     /// A one-shot in the kernel.
     Pending,
+    /// A one-shot with its result, not yet taken; the kernel still reads what it was lent, and will say when it is through.
+    Sent { result: i32, flags: u32 },
     /// A one-shot with its result, not yet taken.
     Done { result: i32, flags: u32 },
     /// A multishot: results not yet taken, and what the kernel has still to do with it.
@@ -105,8 +107,17 @@ impl Slots {
         };
         self.count_descriptors(key, cqe);
         match state {
+            State::Pending if cqe.more() => {
+                let slot = self.slot(key);
+                slot.state = State::Sent { result: cqe.result, flags: cqe.flags };
+                (slot.waker.take().map_or(Then::Nothing, Then::Wake), none)
+            }
+            State::Sent { result, flags } => {
+                self.in_flight -= 1;
+                self.slot(key).state = State::Done { result, flags };
+                (Then::Nothing, none)
+            }
             State::Pending => {
-                debug_assert!(!cqe.more());
                 self.in_flight -= 1;
                 let slot = self.slot(key);
                 slot.state = State::Done { result: cqe.result, flags: cqe.flags };
@@ -216,7 +227,7 @@ impl Slots {
     pub(super) fn orphan(&mut self, key: Key) -> (bool, Then, Leftover) {
         let unclaimed = self.slot(key).unclaimed;
         match self.state_of(key) {
-            Some(State::Pending) => {
+            Some(State::Pending | State::Sent { .. }) => {
                 let slot = self.slot(key);
                 slot.state = State::Orphan;
                 slot.waker = None;

@@ -301,7 +301,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                 answer::Redirect::Answered { status, bytes, step } => {
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
-                        Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
+                        Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, file, span).await?,
                         Some(answer::Step::SendParts(parts)) => parts.send(link, worker).await?,
                         Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
                         _ => {}

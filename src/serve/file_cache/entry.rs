@@ -82,7 +82,7 @@ pub(in crate::serve) enum Content {
 
 /// An open file that is to be sent as it was when its facts were taken, or not to its end.
 pub(in crate::serve) struct OpenFile {
-    file: File,
+    file: Rc<File>,
     /// As it was then, but for what has happened since to its name and its permissions.
     metadata: Cell<Metadata>,
     /// A write was told.
@@ -127,7 +127,7 @@ impl Entry {
 
 impl OpenFile {
     pub(super) fn new(file: File, metadata: Metadata, cache: Weak<Cache>) -> OpenFile {
-        OpenFile { file, metadata: Cell::new(metadata), is_written: Cell::new(false), cache }
+        OpenFile { file: Rc::new(file), metadata: Cell::new(metadata), is_written: Cell::new(false), cache }
     }
 
     /// Whether its content is still what it was when the head of the reply was made. One `fstat` (0.2 us); ask before each
@@ -149,6 +149,11 @@ impl OpenFile {
             cache.hear();
         }
         !self.is_written.get() && self.file.metadata().is_ok_and(|now| now == self.metadata.get())
+    }
+
+    /// The file, for what goes on when nobody sends it any more.
+    pub(in crate::serve) fn shared(&self) -> &Rc<File> {
+        &self.file
     }
 
     /// Whether it is likely to be written to while it is sent. Then its bytes must be copied before they are sent.

@@ -3,8 +3,10 @@
 
 #![expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice: see `conn::run`")]
 
+mod cold;
 mod farewell;
 mod slices;
+mod zero_copy;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,7 +16,7 @@ use std::pin::pin;
 use bytes::Bytes;
 
 use crate::http::conn::Conn;
-use crate::rt::net::TcpStream;
+use crate::rt::net::{Message, Sending, TcpStream};
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
@@ -23,11 +25,15 @@ use super::link::{Late, Link, by};
 use super::worker::Worker;
 
 pub(super) use farewell::{linger, send_last};
-pub(super) use slices::file;
+pub(super) use slices::{Slice, Unsent, file, next_slice, rest_of_file};
+pub(super) use zero_copy::ZeroCopy;
 
 /// The client is gone, or too slow: nothing more can be sent, and the connection is to be dropped.
 #[derive(Debug)]
 pub(in crate::serve) struct Cut;
+
+/// Replies that have gathered, and a body behind them.
+pub(super) type Gathered = Box<Message<Vec<u8>, Bytes>>;
 
 /// Sends what has gathered in `link.out`.
 pub(super) async fn flush(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
@@ -77,23 +83,68 @@ async fn send_slowly(link: &mut Link, worker: &Worker, sent: io::Result<usize>, 
 
 /// Sends what has gathered in `link.out`, and the bytes behind it, without copying them.
 pub(super) async fn flush_with(link: &mut Link, worker: &Worker, mut body: Bytes) -> Result<(), Cut> {
-    let mut head = std::mem::take(&mut link.out);
-    let whole = head.len() + body.len();
-    let mut start = 0;
+    if worker.zero_copy.is_for(body.len(), worker.now_ms()) {
+        flush(link, worker).await?;
+        body = Box::pin(zero_copy::send(link, worker, body)).await?;
+        if body.is_empty() {
+            return Ok(());
+        }
+    }
+    let message = worker.message(std::mem::take(&mut link.out), body);
+    send_message(link, worker, message, 0).await
+}
+
+/// As `flush_with`, where the next thing is to wait for the client: the usual way of a file in memory, and one that
+/// allocates nothing. The rest is for [`sent_with`].
+pub(super) fn start_with(link: &mut Link, worker: &Worker, body: Bytes) -> Sending<Gathered> {
     link.conn.sending(worker.now_ms());
-    while start < whole {
+    let message = worker.message(std::mem::take(&mut link.out), body);
+    link.transport.stream().write_two_and_listen(message)
+}
+
+/// What became of it.
+pub(super) fn sent_with(
+    link: &mut Link,
+    worker: &Worker,
+    mut sending: Sending<Gathered>,
+) -> impl Future<Output = Result<(), Cut>> {
+    async move {
+        let (sent, message) = (&mut sending).await;
+        match sent {
+            Ok(count) if count == message.bytes_len() => {
+                link.conn.sent(worker.now_ms(), count as u64);
+                worker.recycle_message(message);
+                Ok(())
+            }
+            sent => Box::pin(send_rest(link, worker, message, sent)).await,
+        }
+    }
+}
+
+async fn send_rest(link: &mut Link, worker: &Worker, message: Gathered, sent: io::Result<usize>) -> Result<(), Cut> {
+    let start = match sent {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => progress(&mut link.conn, worker, sent)?,
+    };
+    unload(link.transport.stream(), &mut link.input);
+    send_message(link, worker, message, start).await
+}
+
+async fn send_message(link: &mut Link, worker: &Worker, mut message: Gathered, mut start: usize) -> Result<(), Cut> {
+    link.conn.sending(worker.now_ms());
+    while start < message.bytes_len() {
         let until = link.conn.reply_until(&worker.limits);
         let stream = link.transport.stream();
-        let sent = stream.write_two(head, body, start);
+        let sent = stream.write_two(message, start);
         let sent = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, sent).await;
-        let (count, back, rest) = sent.map_err(|_late| Cut)?;
-        (head, body) = (back, rest);
+        let (count, back) = sent.map_err(|_late| Cut)?;
+        message = back;
         start += progress(&mut link.conn, worker, count)?;
-        if start < whole {
+        if start < message.bytes_len() {
             unload(link.transport.stream(), &mut link.input);
         }
     }
-    worker.recycle(head);
+    worker.recycle_message(message);
     Ok(())
 }
 
