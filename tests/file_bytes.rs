@@ -55,6 +55,11 @@ fn drop_pages(file: &File, offset: usize, len: usize) -> bool {
     cold
 }
 
+/// What has changed within the last second is copied before it is sent, whatever else is decided.
+fn until_files_are_old() {
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+}
+
 #[test]
 fn what_is_not_in_memory_never_goes_to_sendfile() {
     let folder = on_disk();
@@ -63,6 +68,7 @@ fn what_is_not_in_memory_never_goes_to_sendfile() {
     let file = File::open(folder.path().join("cold.bin")).expect("the file");
     file.sync_all().expect("written back");
     let (server, addr) = serve(folder.path(), FileOptions::default());
+    until_files_are_old();
     let mut client = Client::connect(addr);
     // Hot: what has just been written is in memory.
     let before = stats(&server);
@@ -109,6 +115,7 @@ fn slow_readers_of_a_large_file_cost_bounded_memory_and_hold_up_nobody() {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
     };
+    until_files_are_old();
     Client::connect(server.addr).get("/small.txt").expect(200);
     let before = resident_kib();
     let mut readers: Vec<Client> = (0..READERS).map(|_| Client::connect(server.addr)).collect();
@@ -140,6 +147,7 @@ fn cold_reads_stand_in_line_for_a_buffer() {
     let file = File::open(folder.path().join("cold.bin")).expect("the file");
     file.sync_all().expect("written back");
     let (server, addr) = serve(folder.path(), FileOptions { cold_buffer_bytes_max: WINDOW, ..FileOptions::default() });
+    until_files_are_old();
     if !drop_pages(&file, 0, content.len()) {
         return skip("this file system keeps what it is asked to drop");
     }

@@ -52,10 +52,11 @@ pub(in crate::serve) async fn file(
     file: Rc<OpenFile>,
     span: Span,
 ) -> Result<(), Cut> {
-    // Where a real descriptor cannot be had, the file still can be read. So is what may be written to meanwhile: the
-    // socket would hold its pages, and send what is in them by then.
-    if file.changed_lately() || !link.install(worker).await {
-        return read_and_send(link, worker, &file, span).await;
+    // What may be written to meanwhile is copied: the socket would hold its pages, and send what is in them by then.
+    let span = read_and_send(link, worker, &file, span, Copy::WhileYoung).await?;
+    // Where a real descriptor cannot be had, the file still can be read.
+    if !link.install(worker).await {
+        return read_and_send(link, worker, &file, span, Copy::ToTheEnd).await.map(drop);
     }
     link.set_unsent(Unsent::new(file, span));
     let first = next_slice(link, worker)?;
@@ -82,7 +83,7 @@ pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker, mut
             }
             Slice::Unsupported => {
                 let Some(unsent) = link.take_unsent() else { break };
-                read_and_send(link, worker, &unsent.file, unsent.span).await?;
+                read_and_send(link, worker, &unsent.file, unsent.span, Copy::ToTheEnd).await?;
             }
         }
         tried = next_slice(link, worker)?;
@@ -196,27 +197,44 @@ pub(super) async fn writable(link: &mut Link, worker: &Worker) -> Result<(), Cut
     writable.map_err(|_late| Cut)?.map_err(|_gone| Cut)
 }
 
-/// Reads through the ring into a buffer, and sends that: never waits for a disk on the core's own thread.
-async fn read_and_send(link: &mut Link, worker: &Worker, file: &Rc<OpenFile>, span: Span) -> Result<(), Cut> {
+/// How much of a file is copied.
+#[derive(Clone, Copy, PartialEq)]
+enum Copy {
+    /// Until it has been left alone for a while.
+    WhileYoung,
+    ToTheEnd,
+}
+
+/// Reads through the ring into a buffer, and sends that: never waits for a disk on the core's own thread. What is left.
+async fn read_and_send(
+    link: &mut Link,
+    worker: &Worker,
+    file: &Rc<OpenFile>,
+    mut span: Span,
+    copy: Copy,
+) -> Result<Span, Cut> {
+    let goes_on = |span: Span| span.len > 0 && (copy == Copy::ToTheEnd || file.changed_lately());
+    if !goes_on(span) {
+        return Ok(span);
+    }
     flush(link, worker).await?;
-    let (mut at, end) = (span.start, span.start + span.len);
-    let mut buffer = Vec::with_capacity(READ_BYTES.min(span.len as usize).max(1));
-    while at < end {
-        let (count, back) = file.read_at(buffer, at).await;
+    let mut buffer = Vec::with_capacity(READ_BYTES.min(span.len as usize));
+    while goes_on(span) {
+        let (count, back) = file.read_at(buffer, span.start).await;
         buffer = back;
         // Shorter than was promised, or another version: better no end than a wrong one.
         if count.map_err(cold::unreadable)? == 0 || !file.is_unchanged() {
             return Err(Cut);
         }
-        buffer.truncate((end - at).min(buffer.len() as u64) as usize);
-        at += buffer.len() as u64;
+        buffer.truncate(span.len.min(buffer.len() as u64) as usize);
+        span = rest(span, buffer.len() as u64);
         link.out = buffer;
         buffer = send(link, worker).await?;
-        if at < end {
+        if span.len > 0 {
             unload(link.transport.stream(), &mut link.input);
         }
     }
-    Ok(())
+    Ok(span)
 }
 
 fn rest(span: Span, sent: u64) -> Span {
