@@ -72,7 +72,7 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
                 if spool.memory.len() >= worker.options.cgi.spool_memory_bytes_max
                     && let Err(error) = spool.write_out().await
                 {
-                    return Ok(Err(no_spool(link, &error)));
+                    return Ok(Err(no_spool(link, call, &error)));
                 }
             }
             BodyEvent::End { consumed } => {
@@ -90,12 +90,13 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
     call.command.env("CONTENT_LENGTH", spool.len.to_string());
     match spool.finish().await {
         Ok(file) => Ok(Ok(Stdin::File(file))),
-        Err(error) => Ok(Err(no_spool(link, &error))),
+        Err(error) => Ok(Err(no_spool(link, call, &error))),
     }
 }
 
-fn no_spool(link: &mut Link, error: &io::Error) -> Status {
-    tracing::error!(%error, folder = %std::env::temp_dir().display(), "a chunked body cannot be spooled");
+fn no_spool(link: &mut Link, call: &Call, error: &io::Error) -> Status {
+    let folder = std::env::temp_dir();
+    call.journal.error(format_args!("a chunked body for it cannot be kept in {}: {error}", folder.display()));
     link.conn.close_after();
     Status::INTERNAL_SERVER_ERROR
 }
@@ -171,7 +172,7 @@ async fn pump(
                 if transfer::unloading(stream, input, stdin.write_all(bytes)).await.0.is_err() {
                     return Ok(());
                 }
-                shared.active(worker.now_ms());
+                shared.fed(worker.now_ms());
             }
             BodyEvent::End { consumed } => {
                 input.consume(consumed);
@@ -185,7 +186,7 @@ async fn pump(
                     Ok(Err(_reset)) => return Err(FeedEnd::Cut),
                     Err(_late) => {}
                 }
-                shared.active(worker.now_ms());
+                shared.fed(worker.now_ms());
             }
             BodyEvent::Refuse(refusal) => return Err(FeedEnd::Refused(refusal)),
             BodyEvent::Cut => return Err(FeedEnd::Cut),
