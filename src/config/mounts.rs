@@ -37,7 +37,10 @@ pub(crate) fn site(
         problems.extend(pass_authorization(&mut site, given).err());
     }
     for (name, slot) in MOUNT_LIMITS {
-        for given in layers.all(name) {
+        // What is said of one mount wins over what is said of all, wherever it stands.
+        let (of_one, of_all): (Vec<_>, Vec<_>) =
+            layers.all(name).iter().partition(|given| given.text.as_bytes().contains(&b'='));
+        for given in of_all.into_iter().chain(of_one) {
             problems.extend(limit(&mut site, given, *slot).err());
         }
     }
@@ -248,24 +251,15 @@ const MOUNT_LIMITS: &[(&str, MountSlot)] = &[
     ("cgi-mount-queued-max", |mount| &mut mount.queued_max),
 ];
 
-/// `[PREFIX=]N`. What is said of one mount wins over what is said of all, wherever it stands.
+/// `[PREFIX=]N`.
 fn limit(site: &mut SiteConfig, given: &Given, slot: MountSlot) -> Result<(), Problem> {
     let text = given.str()?;
     let (prefix_text, number) = text.rsplit_once('=').map_or((None, text), |(prefix, number)| (Some(prefix), number));
     let Ok(number @ 1..=MOUNT_LIMIT_MAX) = number.parse::<usize>() else {
         return Err(given.unreadable(format!("needs N or PREFIX=N, as in /git=4; 1 to {MOUNT_LIMIT_MAX}")));
     };
-    match prefix_text {
-        None => {
-            let unsaid = site.mounts.iter_mut().map(slot).filter(|slot| slot.is_none());
-            unsaid.for_each(|slot| *slot = Some(number));
-            Ok(())
-        }
-        Some(text) => {
-            let prefix = prefix(given, text.as_bytes())?;
-            mounts_at(site, Some(&prefix), given, |mount| *slot(mount) = Some(number))
-        }
-    }
+    let prefix = prefix_text.map(|text| prefix(given, text.as_bytes())).transpose()?;
+    mounts_at(site, prefix.as_deref(), given, |mount| *slot(mount) = Some(number))
 }
 
 const MOUNT_LIMIT_MAX: usize = 1_000_000;
@@ -281,6 +275,7 @@ fn mounts_at(
         site.mounts.iter_mut().for_each(change);
         return Ok(());
     };
+    mount_automatic(site, prefix);
     match site.mounts.iter_mut().find(|mount| mount.prefix == prefix) {
         Some(mount) => change(mount),
         None => return Err(given.impossible(format!("nothing is mounted at {prefix}; add --cgi {prefix}=TARGET"))),

@@ -170,6 +170,47 @@ pub struct CgiOptions {
     pub spool_file_bytes_max: u64,
     /// What becomes of a script that lives on after its reply.
     pub linger: Linger,
+    /// What scripts are bound by besides.
+    pub bounds: ScriptBounds,
+}
+
+/// What scripts are bound by. If anything is asked for, [`helper`](ScriptBounds::helper) is needed; by default nothing is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ScriptBounds {
+    /// CPU time of one process, rounded up to seconds.
+    pub cpu_ms_max: Option<u64>,
+    /// Address space of one process.
+    pub address_space_bytes_max: Option<u64>,
+    /// Open descriptors of one process.
+    pub open_files_max: Option<u64>,
+    /// Processes of the scripts' user, all together. Root has no such bound.
+    pub processes_max: Option<u64>,
+    /// The longest file that may be written.
+    pub file_bytes_max: Option<u64>,
+    /// The longest core file.
+    pub core_bytes_max: Option<u64>,
+    /// The nice value; without it, the server's own and 10.
+    pub nice: Option<u8>,
+    /// The umask; without it, the server's own.
+    pub umask: Option<u16>,
+    /// `USER` or `USER:GROUP`; without it, the server's own. Needs root.
+    pub user: Option<String>,
+    /// Whether each script gets a control group of its own.
+    pub cgroup: Cgroup,
+    /// A program that passes the arguments behind `cgi-exec` on to [`confine::main`](crate::rt::confine::main).
+    pub helper: Option<PathBuf>,
+}
+
+/// Where the control groups of scripts are.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Cgroup {
+    /// There are none.
+    #[default]
+    Off,
+    /// Below the server's own, if that may be written to.
+    Auto,
+    /// Below this one.
+    Below(PathBuf),
 }
 
 /// How files are kept and sent.
@@ -244,6 +285,7 @@ impl Default for CgiOptions {
             spool_memory_bytes_max: 1 << 20,
             spool_file_bytes_max: 1 << 30,
             linger: Linger::Keep,
+            bounds: ScriptBounds::default(),
         }
     }
 }

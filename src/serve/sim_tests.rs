@@ -154,6 +154,7 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let shared = Shared {
         options: Arc::new(options),
         admission: Admission::new(1, 1, &[]),
+        bounds: None,
         stop: StopSignal::new(),
         cpus: vec![0],
         cores: 1,

@@ -18,7 +18,7 @@ use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Caps, MountRoot};
+use super::cgi::{Admission, Bounds, Caps, MountRoot};
 use super::file_cache::FileCache;
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
@@ -51,9 +51,11 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let cpus = plan.allowed.clone();
     let caps: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
+    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
     let shared = Arc::new(Shared {
         options: Arc::new(options),
         admission,
+        bounds,
         stop: StopSignal::new(),
         cpus,
         cores: plan.cores,
@@ -126,7 +128,12 @@ pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, 
     let mut mounts = Vec::new();
     let mut numbered = 0;
     for config in &options.sites {
-        let root = open_dir(&config.root)?;
+        let mut root = open_dir(&config.root)?;
+        // Also by a symlink a program's source is not to be had. Names are judged by `site::route`, places here.
+        let hidden = config.hidden.iter().map(|path| config.root.join(path));
+        let programs = config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
+        let shut = root.shut(hidden.chain(programs));
+        shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
         files.push(FileCache::new(root, config.root.clone(), options.files.clone(), files_max));
         let numbers = numbered..;
         mounts.push(config.mounts.iter().zip(numbers).map(mount_root).collect::<Result<Vec<_>, _>>()?);

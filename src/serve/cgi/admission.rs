@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(taken(3, &any, &[0, 1, 2]), [1, 1, 1]);
         assert_eq!(taken(1, &any[..2], &[0, 1]), [1, 0], "one place cannot be shared: they take turns");
         assert_eq!(taken(64, &[Some(4), None], &[0, 1]), [4, 60], "a cap holds, and the rest is the others'");
-        assert_eq!(taken(64, &[Some(4), None], &[1, 0]), [60, 4]);
+        assert_eq!(taken(64, &[Some(4), None], &[1, 0]), [4, 60]);
         assert_eq!(taken(0, &any[..2], &[0, 1]), [0, 0], "no queue at all");
     }
 

@@ -1,12 +1,15 @@
-//! What has left a script's process group (setsid), found again and ended.
+//! What has left a script's process group (setsid), found again and ended: by its control group where scripts have one,
+//! else by its environment.
 
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::rt;
+use crate::rt::confine::groups;
 use crate::rt::process::{self, Signal, orphans};
 
 /// A variable that every script has with a value of its own, and its descendants with it, wherever they go: how those are
@@ -18,11 +21,13 @@ pub(super) const TAG: &str = "UNIQUE_ID";
 pub(super) struct Escaped {
     /// The value of [`TAG`] in their environment.
     tag: String,
+    /// The control group that they cannot leave, where scripts have one.
+    group: Option<PathBuf>,
 }
 
 impl Escaped {
-    pub(super) fn new(tag: String) -> Escaped {
-        Escaped { tag }
+    pub(super) fn new(tag: String, group: Option<PathBuf>) -> Escaped {
+        Escaped { tag, group }
     }
 
     /// TERM, and KILL after `patience`, to all of them. A thread of its own does it, one for all that are ended at the
@@ -31,11 +36,22 @@ impl Escaped {
     pub(super) fn end(&self, cpus: &[usize], patience: Duration) -> impl Future<Output = ()> + use<> {
         let done = Arc::new(Done::default());
         let job = Job { whom: self.clone(), patience, kill_at: None, done: Arc::clone(&done) };
-        if let Err(error) = ENDER.take_on(job, cpus) {
+        if let Err(error) = ENDER.give(cpus, |jobs| jobs.new.push(job)) {
             tracing::warn!(%error, request = self.tag, "no thread to end what a script has left behind");
             done.tell();
         }
         poll_fn(move |context| done.poll(context))
+    }
+
+    /// Nobody is waited for any more: the control group goes as soon as it is empty. Who lingers in it may stay.
+    pub(super) fn forget(&mut self, cpus: &[usize]) {
+        if let Some(group) = self.group.take() {
+            // Without a thread it stays until the server ends, which removes them all.
+            let _ = ENDER.give(cpus, |jobs| {
+                jobs.spent.push(group);
+                jobs.spent_is_news = true;
+            });
+        }
     }
 }
 
@@ -48,6 +64,10 @@ struct Ender {
 #[derive(Default)]
 struct Jobs {
     new: Vec<Job>,
+    /// Control groups that nobody needs any more.
+    spent: Vec<PathBuf>,
+    /// One of them has not been looked at.
+    spent_is_news: bool,
     has_thread: bool,
 }
 
@@ -59,12 +79,17 @@ struct Job {
     done: Arc<Done>,
 }
 
-static ENDER: Ender = Ender { jobs: Mutex::new(Jobs { new: Vec::new(), has_thread: false }), bell: Condvar::new() };
+static ENDER: Ender = Ender {
+    jobs: Mutex::new(Jobs { new: Vec::new(), spent: Vec::new(), spent_is_news: false, has_thread: false }),
+    bell: Condvar::new(),
+};
 
 const STACK_BYTES: usize = 128 << 10;
+const TIDY_TRIES: usize = 5;
+const TIDY_PAUSE: Duration = Duration::from_millis(10);
 
 impl Ender {
-    fn take_on(&'static self, job: Job, cpus: &[usize]) -> std::io::Result<()> {
+    fn give(&'static self, cpus: &[usize], add: impl FnOnce(&mut Jobs)) -> std::io::Result<()> {
         let mut jobs = self.jobs();
         if !jobs.has_thread {
             let cpus = cpus.to_owned();
@@ -72,7 +97,7 @@ impl Ender {
             thread.spawn(move || self.work(&cpus))?;
             jobs.has_thread = true;
         }
-        jobs.new.push(job);
+        add(&mut jobs);
         drop(jobs);
         self.bell.notify_one();
         Ok(())
@@ -84,6 +109,7 @@ impl Ender {
         let _ = rt::set_affinity(cpus).and(rt::add_nice(process::NICE_INCREMENT));
         let mut known: Vec<Job> = Vec::new();
         while let Some(new) = self.next(&known) {
+            self.tidy();
             known.extend(new);
             let now = Instant::now();
             let found = signal(known.iter().filter(|job| job.kill_at.is_none()), Signal::TERM);
@@ -101,10 +127,27 @@ impl Ender {
         }
     }
 
+    /// Removes the control groups in which nobody is left. What remains is tried again whenever there is something to do,
+    /// and at the server's end.
+    fn tidy(&self) {
+        let mut spent = std::mem::take(&mut self.jobs().spent);
+        for _ in 0..TIDY_TRIES {
+            spent.retain(|group| !groups::remove(group));
+            if spent.is_empty() {
+                return;
+            }
+            // Whoever was killed a moment ago is still in it.
+            std::thread::sleep(TIDY_PAUSE);
+        }
+        self.jobs().spent.append(&mut spent);
+    }
+
     /// Waits for somebody new, or for the time of one that is known. `None`: there is nobody, and the thread is over.
     fn next(&self, known: &[Job]) -> Option<Vec<Job>> {
         let mut jobs = self.jobs();
-        if jobs.new.is_empty() {
+        if jobs.new.is_empty() && jobs.spent_is_news {
+            jobs.spent_is_news = false;
+        } else if jobs.new.is_empty() {
             let Some(soonest) = known.iter().filter_map(|job| job.kill_at).min() else {
                 jobs.has_thread = false;
                 return None;
@@ -130,11 +173,19 @@ impl Job {
 
 /// The tags of those who had anybody to signal.
 fn signal<'j>(jobs: impl Iterator<Item = &'j Job>, signal: Signal) -> HashSet<String> {
-    let wanted: HashSet<String> = jobs.map(|job| job.whom.tag.clone()).collect();
-    match wanted.is_empty() {
-        true => wanted,
-        false => orphans::kill_by_environment(TAG, &wanted, signal).unwrap_or_default(),
+    let mut found = HashSet::new();
+    let mut wanted = HashSet::new();
+    for Job { whom, .. } in jobs {
+        match &whom.group {
+            Some(group) if groups::signal(group, signal) => drop(found.insert(whom.tag.clone())),
+            Some(_) => {}
+            None => drop(wanted.insert(whom.tag.clone())),
+        }
     }
+    if !wanted.is_empty() {
+        found.extend(orphans::kill_by_environment(TAG, &wanted, signal).unwrap_or_default());
+    }
+    found
 }
 
 /// Told by a thread, awaited by a task.

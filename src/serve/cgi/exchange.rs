@@ -10,13 +10,15 @@ use std::pin::pin;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::http::status::Status;
+use crate::rt::confine::{self, Blame, NotStarted};
 use crate::rt::net::{Hangup, TcpStream};
 use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, SpawnError, Stdio};
-use crate::rt::time::{Instant, sleep_until};
+use crate::rt::time::{self, Instant, sleep_until};
 use crate::rt::{Either, select2};
 
 use super::super::link::Link;
@@ -41,6 +43,21 @@ pub(super) struct Pipes {
 pub(super) enum StartError {
     Pipes(io::Error),
     Spawn(SpawnError),
+    /// The helper has started, and could not become the script.
+    Helper(NotStarted),
+    /// It has not become anything.
+    HelperLate,
+}
+
+impl StartError {
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            StartError::Pipes(_) => Blame::Shortage,
+            StartError::Spawn(error) => error.blame(),
+            StartError::Helper(error) => error.blame,
+            StartError::HelperLate => Blame::Server,
+        }
+    }
 }
 
 impl std::fmt::Display for StartError {
@@ -50,6 +67,8 @@ impl std::fmt::Display for StartError {
                 write!(f, "no pipe for it: {error} (ulimit -n, fs.file-max, fs.pipe-user-pages-hard)")
             }
             StartError::Spawn(error) => error.fmt(f),
+            StartError::Helper(error) => error.fmt(f),
+            StartError::HelperLate => f.write_str("the program that binds it has not started it in time"),
         }
     }
 }
@@ -66,11 +85,18 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
             Stdin::Pipe => process::stdin_pipe().map(|(writer, end)| (Some(writer), Stdio::Fd(end)))?,
         };
         command.stdin(stdin_end).stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
-        Ok(Pipes { stdin, stdout, stderr })
+        let bound = worker.bounds.as_ref();
+        let report = bound.map(|bounds| bounds.bind(bounds.group(&call.tag).as_deref(), &mut command)).transpose()?;
+        Ok((Pipes { stdin, stdout, stderr }, report))
     };
-    let pipes = make_pipes().map_err(StartError::Pipes)?;
+    let (pipes, report) = make_pipes().map_err(StartError::Pipes)?;
     let child = worker.spawner.spawn(command).await.map_err(StartError::Spawn)?;
     call.journal.started(child.pid().as_raw_nonzero().get());
+    if let Some(report) = report {
+        let patience = Duration::from_millis(worker.options.cgi.first_byte_ms_max);
+        let started = time::timeout(patience, confine::started(&report)).await;
+        started.map_err(|_late| StartError::HelperLate)?.map_err(StartError::Helper)?;
+    }
     Ok((pipes, child))
 }
 

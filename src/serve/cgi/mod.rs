@@ -6,6 +6,7 @@
 
 mod admission;
 mod body;
+mod bounds;
 mod escaped;
 mod exchange;
 mod journal;
@@ -21,14 +22,16 @@ use std::time::Duration;
 use crate::http::conn::{Conn, Event};
 use crate::http::request::{FieldSlots, Framing, Method, Request, Version};
 use crate::http::status::Status;
+use crate::rt::confine::Blame;
 use crate::rt::fs::{Dir, Kind};
-use crate::rt::process::{Cause, Command, SpawnError};
+use crate::rt::process::Command;
 use crate::site::cgi_env::{Peer, Script, cgi_env};
 use crate::site::reply::{Body, HeadContext, Reply};
 use crate::site::route::CgiRoute;
 use crate::site::{MountKind, script};
 
 pub(super) use admission::{Admission, Caps};
+pub(super) use bounds::Bounds;
 use journal::Journal;
 
 use super::access_log::{self, Pending};
@@ -264,29 +267,28 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         Ok(stdin) => stdin,
         Err(status) => return Ok(Outcome::Failed(status)),
     };
+    let group = worker.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
+    let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
         Ok(started) => started,
         Err(error) => {
-            let status = match &error {
-                exchange::StartError::Pipes(_) => Status::SERVICE_UNAVAILABLE,
-                exchange::StartError::Spawn(error) => status_of(error),
-            };
+            escaped.forget(&worker.cpus);
+            let status = status_of(error.blame());
             call.journal.error(format_args!("{error}: {}", status.code()));
             return Ok(Outcome::Failed(status));
         }
     };
     worker.metrics.scripts.add(1);
-    let escaped = escaped::Escaped::new(call.tag.clone());
     exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, escaped, permit)).await
 }
 
-fn status_of(error: &SpawnError) -> Status {
-    match error.cause {
-        Cause::Missing => Status::NOT_FOUND,
-        Cause::NotExecutable | Cause::Forbidden | Cause::NotAFile | Cause::Unreachable => Status::FORBIDDEN,
-        Cause::ProcessLimit | Cause::Memory | Cause::Descriptors | Cause::Stopped => Status::SERVICE_UNAVAILABLE,
-        _ => Status::INTERNAL_SERVER_ERROR,
+fn status_of(blame: Blame) -> Status {
+    match blame {
+        Blame::Missing => Status::NOT_FOUND,
+        Blame::Forbidden => Status::FORBIDDEN,
+        Blame::Shortage => Status::SERVICE_UNAVAILABLE,
+        Blame::Program | Blame::Server => Status::INTERNAL_SERVER_ERROR,
     }
 }
 

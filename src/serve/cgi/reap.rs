@@ -154,6 +154,7 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 
 impl Drop for Ward {
     fn drop(&mut self) {
+        self.escaped.forget(&self.worker.cpus);
         self.worker.metrics.scripts_running.sub(1);
         self.worker.registry.tell_left();
     }
