@@ -76,3 +76,101 @@ fn a_thousand_scripts_leave_nothing() {
     wait_until("no descriptor is left", || server.fds() <= fds);
     server.stop();
 }
+
+#[test]
+fn a_slow_mount_does_not_starve_another() {
+    let wait = format!(": >started-$QUERY_STRING; {WAIT_FOR_GO}; printf 'Content-Type: text/plain\\n\\ndone'");
+    let site =
+        Site::new().sh("slow/wait.sh", &wait).sh("cgi-bin/quick.sh", "printf 'Content-Type: text/plain\\n\\nquick'");
+    let mount = format!("/slow={}", site.at("slow").display());
+    // By default a place is kept for the other mount; and a cap of the slow one's own does it as well.
+    for args in [
+        &["--cgi-running-max", "4", "--cgi-queued-max", "4"][..],
+        &["--cgi-running-max", "8", "--cgi-mount-running-max", "/slow=3", "--cgi-mount-queued-max", "/slow=3"],
+    ] {
+        let server = Server::start(&site, ["--cgi", &mount].into_iter().chain(args.iter().copied()));
+        let mut slow: Vec<_> = (0..6)
+            .map(|number| {
+                let mut client = server.connect();
+                client.head(&[&format!("GET /slow/wait.sh?{number} HTTP/1.1"), "Host: {host}"]);
+                client
+            })
+            .collect();
+        let started = || (0..9).filter(|number| site.at(&format!("slow/started-{number}")).exists()).count();
+        wait_until("as many as may run do", || started() == 3);
+        // Three run and three wait: the next is too many, of this mount.
+        wait_until("the queue is full", || server.get("/slow/wait.sh?7").status == 503);
+        for _ in 0..20 {
+            assert_eq!(server.get("/cgi-bin/quick.sh").expect(200).text(), "quick", "{args:?}");
+        }
+        assert_eq!(started(), 3, "{args:?}");
+        site.write("slow/go", "");
+        for client in &mut slow {
+            assert_eq!(client.read().expect(200).text(), "done");
+        }
+        server.stop();
+        std::fs::remove_file(site.at("slow/go")).expect("rm");
+        (0..9).for_each(|number| drop(std::fs::remove_file(site.at(&format!("slow/started-{number}")))));
+    }
+}
+
+/// A client at ten kilobytes a second, and a script that writes a gibibyte: neither the server nor the pipe may hold more
+/// than their buffers.
+#[test]
+fn a_slow_client_holds_back_its_script() {
+    let site = Site::new().sh(
+        "cgi-bin/much.sh",
+        "printf 'Content-Type: application/octet-stream\\n\\n'; exec head -c 1073741824 /dev/zero",
+    );
+    let server = Server::start(&site, ["--cores", "1", "--cgi-term-to-kill-ms", "300"]);
+    let mut warm = server.connect();
+    warm.head(&["GET /cgi-bin/much.sh HTTP/1.1", "Host: {host}"]).read_head().expect(200);
+    warm.read_exact(8 << 20);
+    drop(warm);
+    wait_until("the first is gone", || server.scripts().is_empty());
+    let before = server.resident_bytes();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = server.connect();
+            client.head(&["GET /cgi-bin/much.sh HTTP/1.1", "Host: {host}"]).read_head().expect(200);
+            client
+        })
+        .collect();
+    let mut most = 0;
+    for _ in 0..20 {
+        for client in &clients {
+            // 1,000 bytes each tenth of a second.
+            let mut some = [0; 1000];
+            let _ = std::io::Read::read(&mut client.socket(), &mut some).expect("some of it");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        most = most.max(server.resident_bytes());
+    }
+    assert!(most < before + (8 << 20), "from {before} to {most} bytes for four slow clients");
+    assert_eq!(server.scripts().len(), 4, "all four still write");
+    drop(clients);
+    wait_until("the scripts are ended", || server.scripts().is_empty());
+    server.stop();
+}
+
+/// A worker thread of the kernel's for a script would cost more than the script's own start.
+#[test]
+fn scripts_make_no_worker_threads() {
+    let site = Site::new()
+        .sh("cgi-bin/hello.sh", "printf 'Content-Type: text/plain\\n\\nhello'")
+        .sh("cgi-bin/echo.sh", "printf 'Content-Type: text/plain\\n\\n'; exec cat")
+        .sh("cgi-bin/stderr.sh", "echo complaint >&2; printf 'Content-Type: text/plain\\n\\n'");
+    let server = serve(&site);
+    let mut client = server.connect();
+    for _ in 0..50 {
+        client.get("/cgi-bin/hello.sh").expect(200);
+        client.get("/cgi-bin/stderr.sh").expect(200);
+        let body = vec![b'x'; 100_000];
+        assert!(client.post("/cgi-bin/echo.sh", "text/plain", &body[..1000]).expect(200).body == body[..1000]);
+        client.head(&["POST /cgi-bin/echo.sh HTTP/1.1", "Host: {host}", "Transfer-Encoding: chunked"]);
+        client.send("5\r\nhello\r\n0\r\n\r\n").read().expect(200);
+        let workers: Vec<String> = server.threads().into_iter().filter(|name| name.starts_with("iou-wrk")).collect();
+        assert!(workers.is_empty(), "{workers:?}");
+    }
+    server.stop();
+}

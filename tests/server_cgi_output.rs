@@ -307,8 +307,8 @@ fn events_come_one_by_one_as_they_are_written() {
 
 #[test]
 fn a_head_may_come_byte_by_byte() {
-    let script = "head() { printf 'Content-Type: text/plain\\nX-Long: '; yes 0123456789 | head -c 3000 | tr -d '\\n'; printf '\\n\\nbody'; }; \
-        head | dd bs=1 status=none";
+    let script = "say() { printf 'Content-Type: text/plain\\nX-Long: '; yes 0123456789 | head -c 3000 | tr -d '\\n'; printf '\\n\\nbody'; }; \
+        say | dd bs=1 status=none";
     let site = Site::new().sh("cgi-bin/slow.sh", script);
     let server = serve(&site);
     let response = server.get("/cgi-bin/slow.sh").expect(200);

@@ -119,7 +119,7 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "CPU time of a process, rounded up to seconds; SIGXCPU then, a second later SIGKILL (RLIMIT_CPU)";
     "cgi-address-space-bytes-max" Bytes CgiLimits (16 << 20)..=SIZE, cgi.bounds.address_space_bytes_max,
         "Address space of a process (RLIMIT_AS)";
-    "cgi-open-files-max" Count CgiLimits 8..=COUNT, cgi.bounds.open_files_max,
+    "cgi-open-files-max" Count CgiLimits 16..=COUNT, cgi.bounds.open_files_max,
         "Descriptors of a process (RLIMIT_NOFILE)";
     "cgi-processes-max" Count CgiLimits 1..=COUNT, cgi.bounds.processes_max,
         "Processes of the programs' user in all; does not bind root (RLIMIT_NPROC)";

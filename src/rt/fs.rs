@@ -143,6 +143,24 @@ impl File {
         (outcome.count(), buffer)
     }
 
+    /// Writes all of the bytes where the descriptor stands, now, on this thread: for files in memory, which the ring would
+    /// write on a worker thread although nothing can block.
+    ///
+    /// # Errors
+    /// ENOSPC, ENOMEM: write(2).
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            match rustix::io::write(&self.fd, left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => left = &left[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// The facts as they are now.
     ///
     /// # Errors

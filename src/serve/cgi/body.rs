@@ -127,15 +127,27 @@ impl Spool {
 
     /// The whole body as a file that stands at its start.
     async fn finish(mut self) -> io::Result<File> {
-        if self.file.is_none() {
-            self.file = Some(File::in_memory("ucaffeine-body")?);
-        }
-        self.write_out().await?;
-        let file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+        let file = match self.file {
+            Some(_) => {
+                self.write_out().await?;
+                self.file.take().ok_or(io::ErrorKind::NotFound)?
+            }
+            None => {
+                let file = File::in_memory("ucaffeine-body")?;
+                for slice in self.memory.chunks(SLICE_BYTES) {
+                    file.write_now(slice)?;
+                    crate::rt::yield_now().await;
+                }
+                file
+            }
+        };
         file.rewind()?;
         Ok(file)
     }
 }
+
+/// What is copied into memory before others have their turn.
+const SLICE_BYTES: usize = 64 << 10;
 
 /// Moves the body from the client to the script, as fast as the slower of the two. Ends only when the exchange must: a
 /// script that closes its stdin early has read what it wanted.

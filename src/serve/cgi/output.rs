@@ -3,6 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -49,8 +50,14 @@ pub(super) async fn forward(
     let (status, mut body, rest) = loop {
         match read(shared, worker, call, stdout).await {
             Some(bytes) => head.extend_from_slice(&bytes),
-            None if head.is_empty() => return Forwarded::NoReply("it ended without a word"),
-            None => return Forwarded::NoReply("its output ended inside its head"),
+            None => {
+                // For the log: it says more with the exit status, which is not needed otherwise.
+                let _ = exit_soon(shared, worker).await;
+                return Forwarded::NoReply(match head.is_empty() {
+                    true => "it ended without a word",
+                    false => "its output ended inside its head",
+                });
+            }
         }
         match reader.read(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
             Parsed::NeedMore => {}
@@ -106,16 +113,19 @@ async fn end_of_output(
     let whole = body.end(out);
     if whole.is_ok() && body.source == Output::UntilEof && !body.discards {
         use std::os::unix::process::ExitStatusExt;
-        let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
-        let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
-        if let Ok(status) = time::timeout(wait, exit).await
-            && status.signal().is_some()
-        {
+        if exit_soon(shared, worker).await.is_some_and(|status| status.signal().is_some()) {
             out.clear();
             return Err("it was killed in the middle of its output");
         }
     }
     whole
+}
+
+/// The exit status, if it comes within the moment that is set for it.
+async fn exit_soon(shared: &Shared<'_>, worker: &Worker) -> Option<ExitStatus> {
+    let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
+    let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
+    time::timeout(wait, exit).await.ok()
 }
 
 /// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open
