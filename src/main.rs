@@ -4,6 +4,7 @@
 mod banner;
 mod cli;
 mod config;
+mod log;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         return confine::main(std::env::args_os().skip(2));
     }
     let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_target(false).init();
+    tracing_subscriber::fmt().with_writer(log::Log).with_ansi(colour).with_target(false).init();
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -51,13 +52,17 @@ fn run(config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot wait for signals: {error}"), ExitCode::FAILURE),
     };
+    log::start();
     let has_scripts = config.options.sites.iter().any(|site| !site.mounts.is_empty());
     if has_scripts && let Err(error) = orphans::become_subreaper() {
         tracing::warn!(%error, "what scripts leave behind goes to init");
     }
     let server = match Server::start(config.options.clone()) {
         Ok(server) => server,
-        Err(error) => return failed(&error.to_string(), exit_code(&error).into()),
+        Err(error) => {
+            log::finish();
+            return failed(&error.to_string(), exit_code(&error).into());
+        }
     };
     let look = if std::io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
     let facts = Started {
@@ -68,6 +73,8 @@ fn run(config: Config) -> ExitCode {
     };
     print(&banner::started(&facts, look));
     wait(&signals, &server, has_scripts);
+    drop(server);
+    log::finish();
     ExitCode::SUCCESS
 }
 

@@ -138,6 +138,8 @@ fn mounts_of_a_folder_and_of_a_program() {
         let vars = variables(&client.get(target).expect(200));
         assert_eq!(vars["SCRIPT_NAME"], script_name, "{target}");
         assert_eq!(vars.get("PATH_INFO").map_or("", String::as_str), path_info, "{target}");
+        let translated = (!path_info.is_empty()).then(|| format!("{}{path_info}", site.root().display()));
+        assert_eq!(vars.get("PATH_TRANSLATED"), translated.as_ref(), "{target}");
     }
     client.get("/programme").expect(404);
     server.stop();

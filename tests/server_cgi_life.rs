@@ -233,3 +233,16 @@ fn what_lingers_is_kept_or_killed() {
     wait_until("it lives on", || site.at("cgi-bin/lingers").exists() && !server.scripts().is_empty());
     server.stop_in_flight();
 }
+
+#[test]
+fn a_script_is_asked_before_it_is_killed() {
+    let asks = format!("trap ': >cleaned; exit' TERM; {HEAD}; echo begun; while :; do sleep 0.05; done");
+    let site = Site::new().sh("cgi-bin/asks.sh", &asks);
+    let server = Server::start(&site, ["--cgi-term-to-kill-ms", "30s"]);
+    let mut client = server.connect();
+    client.head(&["GET /cgi-bin/asks.sh HTTP/1.1", "Host: {host}"]).read_until(b"begun");
+    client.reset();
+    wait_until("it has cleaned up after itself", || site.at("cgi-bin/cleaned").exists());
+    wait_until("it is gone", || server.scripts().is_empty());
+    server.stop();
+}

@@ -174,3 +174,37 @@ fn scripts_make_no_worker_threads() {
     }
     server.stop();
 }
+
+/// Whoever reads the server's own log may be slow, or gone to lunch: no core may wait for that.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let site = Site::new()
+        .sh("cgi-bin/loud.sh", "yes complaint | head -c 200000 >&2; printf 'Content-Type: text/plain\\n\\nsaid'")
+        .file("a.txt", "alpha");
+    let (unread, stderr) = std::io::pipe().expect("a pipe");
+    let mut command = std::process::Command::new(support::Launch::binary());
+    command.arg(site.root()).args(["--port", "0", "--cores", "1"]).stdout(std::process::Stdio::piped()).stderr(stderr);
+    let mut server = {
+        let _quiet = support::no_forks();
+        command.spawn().expect("the server")
+    };
+    drop(command);
+    let mut said = std::io::BufReader::new(server.stdout.take().expect("piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).expect("a line");
+    let addr = line.trim().strip_prefix("listening http://").and_then(|url| url.strip_suffix('/')).expect("an address");
+    let addr = addr.parse().expect("an address");
+    for _ in 0..10 {
+        assert_eq!(support::Client::connect(addr).get("/cgi-bin/loud.sh").expect(200).text(), "said");
+        assert_eq!(support::Client::connect(addr).get("/a.txt").expect(200).text(), "alpha");
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.id()).expect("a pid")).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("kill");
+    let mut ended = None;
+    wait_until("it stops all the same", || {
+        ended = server.try_wait().expect("wait");
+        ended.is_some()
+    });
+    assert!(ended.is_some_and(|status| status.success()));
+    drop(unread);
+}
