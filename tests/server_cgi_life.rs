@@ -82,13 +82,14 @@ const HEAD: &str = "printf 'Content-Type: text/plain\\n\\n'";
 #[test]
 fn whatever_a_script_does_it_ends_with_the_right_answer() {
     // A script, its answer (`None`: cut), and whether a child of it may live on.
-    let cases: [(&str, String, Option<&str>, bool); 9] = [
+    let cases: [(&str, String, Option<&str>, bool); 10] = [
         ("stderr.sh", format!("yes complaint | head -c 1048576 >&2; {HEAD}; echo done"), Some("done\n"), false),
         ("stdin.sh", format!("exec 0<&-; {HEAD}; echo done"), Some("done\n"), false),
         ("stdout.sh", format!("{HEAD}; echo done; exec >&- 2>&-; sleep 0.3"), Some("done\n"), false),
         ("grandchild.sh", format!("{HEAD}; echo done; sleep 1000 & exit 0"), Some("done\n"), false),
         ("stderr-held.sh", format!("{HEAD}; echo done; sleep 1000 >/dev/null & exit 0"), Some("done\n"), false),
         ("session.sh", format!("{HEAD}; echo done; setsid sleep 1000 & exit 0"), Some("done\n"), false),
+        ("errors.sh", format!("{HEAD}; echo done; setsid sleep 1000 >/dev/null & exit 0"), Some("done\n"), false),
         ("daemon.sh", format!("{HEAD}; echo done; setsid sleep 5 >/dev/null 2>&1 & exit 0"), Some("done\n"), true),
         ("ignores.sh", format!("trap '' TERM; {HEAD}; echo half; while :; do sleep 0.1; done"), None, false),
         (

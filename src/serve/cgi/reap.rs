@@ -67,7 +67,9 @@ impl Ward {
                 }
                 // Whoever still holds stderr has as long as one that holds stdout.
                 if all_logged(&mut errors, times.held).await.is_err() {
+                    let escaped = self.escaped.end(&self.worker.cpus, times.patience);
                     beside(&mut errors, end_group(exited.as_ref(), times.patience)).await;
+                    beside(&mut errors, escaped).await;
                 }
             } else {
                 beside(&mut errors, end_group(exited.as_ref(), times.patience)).await;
