@@ -238,12 +238,14 @@ fn what_lingers_is_kept_or_killed() {
 #[test]
 fn a_script_is_asked_before_it_is_killed() {
     let asks = format!("trap ': >cleaned; exit' TERM; {HEAD}; echo begun; while :; do sleep 0.05; done");
-    let site = Site::new().sh("cgi-bin/asks.sh", &asks);
-    let server = Server::start(&site, ["--cgi-term-to-kill-ms", "30s"]);
+    let site = Site::new().sh("cgi-bin/asks.sh", &asks).sh("cgi-bin/next.sh", &format!("{HEAD}; echo next"));
+    let server = Server::start(&site, ["--cgi-term-to-kill-ms", "50s", "--cgi-running-max", "1"]);
     let mut client = server.connect();
     client.head(&["GET /cgi-bin/asks.sh HTTP/1.1", "Host: {host}"]).read_until(b"begun");
     client.reset();
     wait_until("it has cleaned up after itself", || site.at("cgi-bin/cleaned").exists());
     wait_until("it is gone", || server.scripts().is_empty());
+    // Its place is free then, and not when the time is over that it could have taken: the queue waits for ten seconds.
+    assert_eq!(server.get("/cgi-bin/next.sh").expect(200).text(), "next\n");
     server.stop();
 }

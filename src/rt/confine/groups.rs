@@ -54,13 +54,14 @@ impl Drop for Groups {
     }
 }
 
-/// Signals every process of a group, and says whether there was one. KILL goes to all at once and misses nobody.
-pub fn signal(group: &Path, signal: Signal) -> bool {
-    if signal == Signal::KILL && fs::write(group.join("cgroup.kill"), "1").is_ok() {
+/// Signals every process of a group, and says whether there was one. KILL goes to all at once and misses nobody. No signal:
+/// only looks.
+pub fn signal(group: &Path, signal: Option<Signal>) -> bool {
+    if signal == Some(Signal::KILL) && fs::write(group.join("cgroup.kill"), "1").is_ok() {
         return true;
     }
     let members = members(group);
-    for &pid in &members {
+    for (&pid, signal) in members.iter().filter_map(|pid| Some((pid, signal?))) {
         // With the pidfd in hand: if the number has changed hands since, the new owner is not in the list.
         let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
         if self::members(group).contains(&pid) {

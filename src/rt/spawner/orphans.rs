@@ -47,8 +47,12 @@ pub fn exist() -> bool {
 /// Signals every process that was started with `name=value` in its environment, for any of these values, and returns those
 /// of which there was one. Descendants inherit the environment of a script even when they leave its process group and session;
 /// only one that was given another environment is missed. Values must be unguessable, as a number per request and a random
-/// one per server are.
-pub fn kill_by_environment(name: &str, values: &HashSet<String>, signal: Signal) -> io::Result<HashSet<String>> {
+/// one per server are. No signal: only looks.
+pub fn kill_by_environment(
+    name: &str,
+    values: &HashSet<String>,
+    signal: Option<Signal>,
+) -> io::Result<HashSet<String>> {
     let wanted = Wanted { name: name.as_bytes(), values };
     let mut signalled = HashSet::from([rustix::process::getpid()]);
     let mut found = HashSet::new();
@@ -62,7 +66,7 @@ pub fn kill_by_environment(name: &str, values: &HashSet<String>, signal: Signal)
                 found.insert(value);
             }
         }
-        if signalled.len() == before {
+        if signalled.len() == before || signal.is_none() {
             break;
         }
     }
@@ -71,7 +75,8 @@ pub fn kill_by_environment(name: &str, values: &HashSet<String>, signal: Signal)
 
 /// Checks once more with the pidfd in hand. If the pid has changed hands since it was opened, the signal goes to a process
 /// that is gone, and nowhere else.
-fn signal_if(pid: Pid, wanted: &Wanted<'_>, signal: Signal) -> bool {
+fn signal_if(pid: Pid, wanted: &Wanted<'_>, signal: Option<Signal>) -> bool {
+    let Some(signal) = signal else { return true };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
     wanted.value_of(pid).is_some() && rustix::process::pidfd_send_signal(pidfd, signal).is_ok()
 }

@@ -35,7 +35,7 @@ impl Escaped {
     /// the future is polled; that is ready afterwards.
     pub(super) fn end(&self, cpus: &[usize], patience: Duration) -> impl Future<Output = ()> + use<> {
         let done = Arc::new(Done::default());
-        let job = Job { whom: self.clone(), patience, kill_at: None, done: Arc::clone(&done) };
+        let job = Job { whom: self.clone(), patience, asked: None, done: Arc::clone(&done) };
         if let Err(error) = ENDER.give(cpus, |jobs| jobs.new.push(job)) {
             tracing::warn!(%error, request = self.tag, "no thread to end what a script has left behind");
             done.tell();
@@ -74,10 +74,23 @@ struct Jobs {
 struct Job {
     whom: Escaped,
     patience: Duration,
-    /// TERM has been sent.
-    kill_at: Option<Instant>,
+    /// Once TERM has been sent.
+    asked: Option<Asked>,
     done: Arc<Done>,
 }
+
+/// What has been asked to end.
+struct Asked {
+    kill_at: Instant,
+    /// When to see whether it has, and how long to wait after that.
+    look_at: Instant,
+    pause: Duration,
+}
+
+/// How soon it is looked whether somebody has ended, and how seldom it becomes: mostly it has at once, and its place is
+/// wanted; but a look reads the environment of every process.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 static ENDER: Ender = Ender {
     jobs: Mutex::new(Jobs { new: Vec::new(), spent: Vec::new(), spent_is_news: false, has_thread: false }),
@@ -103,7 +116,7 @@ impl Ender {
         Ok(())
     }
 
-    /// The thread: TERM to whom is new, KILL to whose time is over, until nobody is left.
+    /// The thread: TERM to whoever is new, a look now and then, KILL to those whose time is over, until nobody is left.
     fn work(&self, cpus: &[usize]) {
         // Not where the core is, and after everything else. A refusal changes only who waits for whom.
         let _ = rt::set_affinity(cpus).and(rt::add_nice(process::NICE_INCREMENT));
@@ -112,18 +125,14 @@ impl Ender {
             self.tidy();
             known.extend(new);
             let now = Instant::now();
-            let found = signal(known.iter().filter(|job| job.kill_at.is_none()), Signal::TERM);
-            known.retain_mut(|job| match job.kill_at {
-                None if !found.contains(&job.whom.tag) => job.over(),
-                None => {
-                    job.kill_at = Some(now + job.patience);
-                    true
-                }
-                Some(_) => true,
-            });
-            let due = |job: &Job| job.kill_at.is_some_and(|at| at <= now);
-            signal(known.iter().filter(|job| due(job)), Signal::KILL);
-            known.retain(|job| !due(job) || job.over());
+            let found = signal(known.iter().filter(|job| job.asked.is_none()), Some(Signal::TERM));
+            known.retain_mut(|job| job.asked.is_some() || found.contains(&job.whom.tag) && job.ask(now) || job.over());
+            let is_due = |job: &Job| job.asked.as_ref().is_some_and(|asked| asked.kill_at <= now);
+            signal(known.iter().filter(|job| is_due(job)), Some(Signal::KILL));
+            known.retain(|job| !is_due(job) || job.over());
+            let is_looked_at = |job: &Job| job.asked.as_ref().is_some_and(|asked| asked.look_at <= now);
+            let found = signal(known.iter().filter(|job| is_looked_at(job)), None);
+            known.retain_mut(|job| !is_looked_at(job) || found.contains(&job.whom.tag) && job.wait(now) || job.over());
         }
     }
 
@@ -148,7 +157,8 @@ impl Ender {
         if jobs.new.is_empty() && jobs.spent_is_news {
             jobs.spent_is_news = false;
         } else if jobs.new.is_empty() {
-            let Some(soonest) = known.iter().filter_map(|job| job.kill_at).min() else {
+            let asked = known.iter().filter_map(|job| job.asked.as_ref());
+            let Some(soonest) = asked.map(|asked| asked.kill_at.min(asked.look_at)).min() else {
                 jobs.has_thread = false;
                 return None;
             };
@@ -164,6 +174,21 @@ impl Ender {
 }
 
 impl Job {
+    /// TERM has been sent. True, so that it is retained.
+    fn ask(&mut self, now: Instant) -> bool {
+        self.asked = Some(Asked { kill_at: now + self.patience, look_at: now + PAUSE_MIN, pause: PAUSE_MIN });
+        true
+    }
+
+    /// Somebody is still there. True, so that it is retained.
+    fn wait(&mut self, now: Instant) -> bool {
+        if let Some(asked) = &mut self.asked {
+            asked.pause = (asked.pause * 2).min(PAUSE_MAX);
+            asked.look_at = now + asked.pause;
+        }
+        true
+    }
+
     /// False, so that it is not retained.
     fn over(&self) -> bool {
         self.done.tell();
@@ -171,8 +196,8 @@ impl Job {
     }
 }
 
-/// The tags of those who had anybody to signal.
-fn signal<'j>(jobs: impl Iterator<Item = &'j Job>, signal: Signal) -> HashSet<String> {
+/// The tags of those who had anybody to signal. No signal: who is still there.
+fn signal<'j>(jobs: impl Iterator<Item = &'j Job>, signal: Option<Signal>) -> HashSet<String> {
     let mut found = HashSet::new();
     let mut wanted = HashSet::new();
     for Job { whom, .. } in jobs {
