@@ -75,7 +75,7 @@ impl Command {
     }
 
     /// Lets `helper` become the program: it is started instead, with these arguments, `--` and the program's path, and with
-    /// `report` at descriptor 3 ([`take_report`](super::take_report)).
+    /// `report` at descriptor 3 (`take_report`).
     pub fn through(
         &mut self,
         helper: impl AsRef<Path>,
