@@ -197,11 +197,12 @@ fn at_the_end_of_a_drain_everything_goes() {
         return;
     }
     let stubborn = "trap '' TERM; while :; do sleep 0.1; done";
-    let site = Site::new()
-        .sh("cgi-bin/group.sh", &format!("{HEAD}; echo begun; {stubborn}"))
-        .sh("cgi-bin/escapes.sh", &format!("setsid sh -c \"{stubborn}\" & {HEAD}; echo begun; sleep 1000"));
+    let site = Site::new().sh("cgi-bin/group.sh", &format!("{HEAD}; echo begun; {stubborn}")).sh(
+        "cgi-bin/escapes.sh",
+        &format!("setsid sh -c \"{stubborn}\" >/dev/null 2>&1 & {HEAD}; echo begun; sleep 1000"),
+    );
     for script in ["group.sh", "escapes.sh"] {
-        let server = Server::start(&site, ["--drain-ms-max", "300", "--cgi-term-to-kill-ms", "300"]);
+        let server = Server::start(&site, ["--drain-ms-max", "300", "--cgi-term-to-kill-ms", "1500"]);
         let mut client = server.connect();
         client.head(&[&format!("GET /cgi-bin/{script} HTTP/1.1"), "Host: {host}"]);
         client.read_until(b"begun");

@@ -202,6 +202,11 @@ impl Server {
     /// Waits for the process to end by itself.
     #[track_caller]
     pub fn wait(mut self) -> Exit {
+        self.ended()
+    }
+
+    #[track_caller]
+    fn ended(&mut self) -> Exit {
         let status = wait_exit(&mut self.child, &self.output);
         Exit { code: status.code(), output: drain(std::mem::take(&mut self.readers), &self.output) }
     }
@@ -218,12 +223,12 @@ impl Server {
 
     /// As `stop`, while scripts are running.
     #[track_caller]
-    pub fn stop_in_flight(self) -> String {
-        let root = self.root.clone();
+    pub fn stop_in_flight(mut self) -> String {
         self.signal(Signal::TERM);
-        let exit = self.wait();
+        let exit = self.ended();
         assert_eq!(exit.code, Some(0), "exit code after SIGTERM; the server said:\n{}", exit.output);
-        wait_until("no script is left", || processes_in(&root).is_empty());
+        // Before the drop, which kills what is left.
+        wait_until("no script is left", || processes_in(&self.root).is_empty());
         exit.output
     }
 }
