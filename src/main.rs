@@ -4,6 +4,7 @@
 mod banner;
 mod cli;
 mod config;
+mod log;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ucaffeine::rt;
+use ucaffeine::rt::confine;
 use ucaffeine::rt::cpu::{self, CpuFacts};
 use ucaffeine::rt::process::orphans;
 use ucaffeine::rt::signal::{Signal, Signals};
@@ -25,7 +27,12 @@ const EXIT_BIND: u8 = 4;
 const EXIT_ENGINE: u8 = 5;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // Before anything else: this process is to become a script.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == confine::VERB) {
+        return confine::main(std::env::args_os().skip(2));
+    }
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(log::Log).with_ansi(colour).with_target(false).init();
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -45,13 +52,17 @@ fn run(config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot wait for signals: {error}"), ExitCode::FAILURE),
     };
+    log::start();
     let has_scripts = config.options.sites.iter().any(|site| !site.mounts.is_empty());
     if has_scripts && let Err(error) = orphans::become_subreaper() {
         tracing::warn!(%error, "what scripts leave behind goes to init");
     }
     let server = match Server::start(config.options.clone()) {
         Ok(server) => server,
-        Err(error) => return failed(&error.to_string(), exit_code(&error).into()),
+        Err(error) => {
+            log::finish();
+            return failed(&error.to_string(), exit_code(&error).into());
+        }
     };
     let look = if std::io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
     let facts = Started {
@@ -62,6 +73,8 @@ fn run(config: Config) -> ExitCode {
     };
     print(&banner::started(&facts, look));
     wait(&signals, &server, has_scripts);
+    drop(server);
+    log::finish();
     ExitCode::SUCCESS
 }
 
@@ -107,7 +120,7 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind { .. } => EXIT_BIND,
         StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
-        StartError::Site { .. } | StartError::Log { .. } => EXIT_CONFIGURATION,
+        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) => EXIT_CONFIGURATION,
         _ => 1,
     }
 }

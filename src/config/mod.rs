@@ -10,13 +10,14 @@ mod listen;
 mod mounts;
 mod pages;
 mod problem;
+mod programs;
 mod settings;
 mod sources;
 mod units;
 
 use std::ffi::OsString;
 
-use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options, SiteConfig};
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
 
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use problem::{Problem, ProblemKind, one_line};
@@ -74,6 +75,8 @@ impl Config {
             ..Options::default()
         };
         options.files.watch = watch;
+        options.cgi.linger = decide(&layers, "cgi-linger", Linger::Keep, programs::linger, &mut problems);
+        options.cgi.bounds = programs::bounds(&layers, &mut problems);
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

@@ -44,6 +44,7 @@ pub(crate) mod spawner;
 mod stats;
 
 pub mod blocking;
+pub mod confine;
 pub mod fs;
 pub mod net;
 pub mod process;

@@ -11,14 +11,15 @@ mod process;
 
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::io::Errno;
+use rustix::fs::FileType;
+use rustix::io::{Errno, FdFlags};
 use rustix::process::Pid;
 
 use super::signal::SignalSet;
 pub use command::{Command, Priority, Stdio};
-pub use error::{Cause, SpawnError};
+pub use error::{Blame, Cause, SpawnError};
 pub(crate) use process::kill_group_of;
 pub use process::{Process, exit_status};
 
@@ -54,25 +55,50 @@ fn start(command: &Command) -> Result<Pid, Errno> {
     Pid::from_raw(pid).ok_or(Errno::SRCH)
 }
 
-/// What each of the three descriptors is copied from.
-type Sources = [Option<OwnedFd>; 3];
+/// Becomes the program, with the descriptors, the directory and the attributes of this process. Returns only if it cannot.
+pub fn replace(command: &Command) -> SpawnError {
+    let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
+    // SAFETY: both arrays end with a null and point to NUL-terminated strings in `command`, which is borrowed for the call.
+    unsafe { libc::execve(command.program.as_ptr(), arguments.as_ptr().cast(), environment.as_ptr().cast()) };
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+    SpawnError::diagnose(command, errno)
+}
 
-/// Copies of those given descriptors that are themselves 0, 1 or 2, at numbers above. The child's copies are made one after
-/// the other, and without this the first could overwrite the source of the next.
+/// A helper's way to say what went wrong: the descriptor that [`Command::through`] has put there, closed when the program
+/// is executed. `None`: this process is no helper.
+pub fn take_report() -> Option<OwnedFd> {
+    // SAFETY: the number is only looked at, by fcntl, which refuses one that is not open (EBADF).
+    let report = unsafe { BorrowedFd::borrow_raw(REPORT_FD) };
+    let is_pipe = rustix::fs::fstat(report).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
+    if !is_pipe || rustix::io::fcntl_setfd(report, FdFlags::CLOEXEC).is_err() {
+        return None;
+    }
+    // SAFETY: it is open (fstat), and the verb calls this once, before anything else has been opened: nobody else has it.
+    Some(unsafe { OwnedFd::from_raw_fd(REPORT_FD) })
+}
+
+/// What each of the descriptors is copied from: the usual three, and the report.
+type Sources = [Option<OwnedFd>; 4];
+
+/// Copies of those given descriptors that are themselves among the targets, at numbers above. The child's copies are made
+/// one after the other, and without this the first could overwrite the source of the next.
 fn lift(command: &Command) -> Result<Sources, Errno> {
     let mut lifted = Sources::default();
-    for (copy, stdio) in lifted.iter_mut().zip([&command.stdin, &command.stdout, &command.stderr]) {
-        if let Stdio::Fd(fd) = stdio
-            && fd.as_raw_fd() < FIRST_OTHER_FD
+    let last = if command.report.is_some() { REPORT_FD } else { 2 };
+    let stdios = [&command.stdin, &command.stdout, &command.stderr].into_iter();
+    let given = stdios.map(|stdio| if let Stdio::Fd(fd) = stdio { Some(fd) } else { None });
+    for (copy, fd) in lifted.iter_mut().zip(given.chain([command.report.as_ref()])) {
+        if let Some(fd) = fd
+            && fd.as_raw_fd() <= last
         {
-            *copy = Some(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_OTHER_FD)?);
+            *copy = Some(rustix::io::fcntl_dupfd_cloexec(fd, last + 1)?);
         }
     }
     Ok(lifted)
 }
 
-/// The lowest descriptor that a child does not get.
-const FIRST_OTHER_FD: RawFd = 3;
+/// Where a helper finds its report.
+const REPORT_FD: RawFd = 3;
 
 /// `posix_spawn_file_actions_t`: what the child does to its descriptors and directory, in order.
 struct FileActions(libc::posix_spawn_file_actions_t);
@@ -91,8 +117,15 @@ impl FileActions {
         if let Some(directory) = &command.directory {
             actions.change_directory(directory)?;
         }
+        let first_other = match &command.report {
+            Some(report) => {
+                actions.dup2(lifted[3].as_ref().unwrap_or(report), REPORT_FD)?;
+                REPORT_FD + 1
+            }
+            None => 3,
+        };
         // Everything of ours is CLOEXEC; this is for what we inherited, and for what a library opened without it.
-        actions.close_from(FIRST_OTHER_FD)?;
+        actions.close_from(first_other)?;
         Ok(actions)
     }
 
