@@ -573,6 +573,14 @@ impl WriteHalf<'_> {
     }
 }
 
+/// send(2) of what there is room for, on an installed descriptor ([`TcpStream::install`]). `more`: others follow at once.
+///
+/// # Errors
+/// `WouldBlock` when there is no room; EPIPE, ECONNRESET.
+pub fn send_now(socket: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    socket::send_now(socket.as_fd(), bytes, more)
+}
+
 /// Where a TCP socket listens.
 ///
 /// # Errors

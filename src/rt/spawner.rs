@@ -162,9 +162,10 @@ fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, launcher: &mut Launch
         return;
     }
     let answer = start_unless_busy(&command, launcher).map(|process| Child::new(process, inbox.clone()));
-    // Before the answer: this closes our copies of the child's pipe ends, and only then can the reader see EOF.
-    drop(command);
+    // The answer first: who waits for the end of the child's output wakes when our copies of its pipe ends are closed, and finds
+    // the answer there.
     ticket.complete(answer);
+    drop(command);
 }
 
 fn start_unless_busy(command: &Command, launcher: &mut Launcher) -> Result<Process, SpawnError> {
@@ -184,6 +185,13 @@ fn start_unless_busy(command: &Command, launcher: &mut Launcher) -> Result<Proce
 #[must_use = "dropping it kills the child"]
 pub struct SpawnFuture {
     ticket: Arc<Ticket>,
+}
+
+impl SpawnFuture {
+    /// Whether the answer is there. Looking costs the spawner's thread nothing; being told is a system call of its.
+    pub fn is_answered(&self) -> bool {
+        self.ticket.is_answered()
+    }
 }
 
 impl Future for SpawnFuture {

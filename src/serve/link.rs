@@ -1,13 +1,16 @@
 //! One connection's parts, and waiting on them with a deadline.
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
 
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::rt::RecvBuf;
+use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
@@ -45,6 +48,15 @@ pub(super) struct Link {
     pub(super) requests_left: u64,
     /// The client's address as text, once somebody asked.
     pub(super) peer: Option<Box<str>>,
+    /// Both ends, once a script was to be told.
+    addresses: OnceCell<Box<Addresses>>,
+}
+
+/// Both ends of a connection; `None` on a Unix socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Addresses {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// The time was over.
@@ -60,6 +72,7 @@ impl Link {
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
             peer: None,
+            addresses: OnceCell::new(),
         }
     }
 
@@ -71,6 +84,16 @@ impl Link {
 }
 
 impl Link {
+    /// Asked of the kernel once a connection: our own end costs a descriptor for a moment.
+    pub(super) async fn addresses(&self) -> Addresses {
+        if let Some(known) = self.addresses.get() {
+            return **known;
+        }
+        let stream = self.transport.stream();
+        let (remote, local) = join2(stream.peer_addr(), stream.local_addr()).await;
+        **self.addresses.get_or_init(|| Box::new(Addresses { remote: remote.ok(), local: local.ok() }))
+    }
+
     /// Waits for more of a body, no later than `until`. What being late means is for `http` to say, at the next look.
     pub(super) async fn more(&mut self, until: Millis) -> Result<(), Cut> {
         match self.recv(until).await {

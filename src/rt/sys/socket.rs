@@ -162,3 +162,9 @@ pub(crate) fn raise_nofile() -> u64 {
     }
     nofile()
 }
+/// send(2), without waiting and without SIGPIPE. MSG_MORE: the segment is held back for what follows.
+pub(crate) fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+    Ok(rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more)?)
+}

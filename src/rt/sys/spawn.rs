@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{DupFlags, Errno};
 use rustix::process::Pid;
 
 use super::signal::{self, Signal, SignalSet};
@@ -29,40 +29,49 @@ pub struct Launcher {
     stack: Stack,
     /// `/dev/null`.
     null: OwnedFd,
+    /// Where a child finds what become its descriptors 0, 1 and 2. Between two starts, `/dev/null`.
+    slots: [OwnedFd; 3],
     /// The signals that this process ignored or handled when this was made.
     altered: Vec<i32>,
 }
 
 impl Launcher {
+    /// The sooner after the start of the process the better: a child copies the descriptors below the three that this takes.
+    ///
     /// # Errors
-    /// No memory for a stack; no `/dev/null`; EMFILE.
+    /// No `/dev/null`; EMFILE.
     pub fn new() -> std::io::Result<Launcher> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Launcher { stack: Stack::new(), null, altered: signal::altered() })
+        let slot = || rustix::io::fcntl_dupfd_cloexec(&null, FIRST_OTHER_FD);
+        let slots = [slot()?, slot()?, slot()?];
+        Ok(Launcher { stack: Stack::new(), null, slots, altered: signal::altered() })
     }
 
     /// Starts the program and blocks until it has been executed, or has failed to. The child inherits how the calling thread
-    /// is scheduled: nice value and CPUs. What this process has ignored since the launcher was made, it ignores, too.
+    /// is scheduled: nice value and CPUs. What this process has come to ignore since the launcher was made, it ignores, too.
     pub fn spawn(&mut self, command: &Command) -> Result<Process, SpawnError> {
         if command.has_nul {
             return Err(SpawnError::new(command, Errno::INVAL, Cause::Nul));
         }
-        self.start(command).map_err(|errno| SpawnError::diagnose(command, errno))
+        let started = self.fill_slots(command).and_then(|()| self.start(command));
+        self.empty_slots(command);
+        started.map_err(|errno| SpawnError::diagnose(command, errno))
     }
 
     fn start(&mut self, command: &Command) -> Result<Process, Errno> {
-        let lifted = lift(command)?;
         let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
-        let child = Child::new(command, self.sources(command, &lifted), &self.altered, &arguments, &environment);
+        let sources = std::array::from_fn(|target| is_given(stdios(command)[target]).then(|| self.slots[target].as_raw_fd()));
+        let last_slot = self.slots.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(FIRST_OTHER_FD);
+        let child = Child::new(command, sources, last_slot, &self.altered, &arguments, &environment);
         let mut pidfd: RawFd = -1;
         // A signal that came to the child before it has executed its program would run a handler of ours, in our memory.
         // Not SIGCHLD: see `spawner`.
         let blocked = signal::block(&SignalSet::every_but(&[Signal::CHILD]));
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
         // SAFETY: the stack is ours alone (`&mut self`) and is not used after the call, which returns when the child has left
-        // this memory (CLONE_VFORK). `child` and all that it points to (`command`, `lifted`, the two arrays) live until
-        // then, and `Child::run` does only what may be done on a borrowed address space. CLONE_PIDFD writes one descriptor
-        // to the place of the fifth argument.
+        // this memory (CLONE_VFORK). `child` and all that it points to (`command`, `self`, the two arrays) live until then, and
+        // `Child::run` does only what may be done on a borrowed address space and descriptor table. CLONE_PIDFD writes one
+        // descriptor to the place of the fifth argument.
         let pid = unsafe {
             libc::clone(Child::run, self.stack.top(), flags, (&raw const child).cast_mut().cast(), &raw mut pidfd)
         };
@@ -81,37 +90,38 @@ impl Launcher {
         }
     }
 
-    fn sources(&self, command: &Command, lifted: &Sources) -> [Option<RawFd>; 3] {
-        let stdios = [&command.stdin, &command.stdout, &command.stderr];
-        std::array::from_fn(|target| match (stdios[target], &lifted[target]) {
-            (Stdio::Inherit, _) => None,
-            (Stdio::Null, _) => Some(self.null.as_raw_fd()),
-            (Stdio::Fd(_), Some(fd)) | (Stdio::Fd(fd), None) => Some(fd.as_raw_fd()),
-        })
+    fn fill_slots(&mut self, command: &Command) -> Result<(), Errno> {
+        for (slot, stdio) in self.slots.iter_mut().zip(stdios(command)) {
+            if let Stdio::Fd(fd) = stdio {
+                rustix::io::dup3(fd, slot, DupFlags::CLOEXEC)?;
+            }
+        }
+        Ok(())
     }
+
+    /// A pipe's end that stayed here would keep its reader waiting.
+    fn empty_slots(&mut self, command: &Command) {
+        for (slot, stdio) in self.slots.iter_mut().zip(stdios(command)) {
+            if let Stdio::Fd(_) = stdio {
+                // Of two open descriptors and a flag that is known, none of dup3's errors can be, but EINTR, which is not its.
+                let _ = rustix::io::dup3(&self.null, slot, DupFlags::CLOEXEC);
+            }
+        }
+    }
+}
+
+fn stdios(command: &Command) -> [&Stdio; 3] {
+    [&command.stdin, &command.stdout, &command.stderr]
+}
+
+fn is_given(stdio: &Stdio) -> bool {
+    !matches!(stdio, Stdio::Inherit)
 }
 
 /// As [`Launcher::spawn`] of one that is made for it.
 #[cfg(test)]
 pub(crate) fn spawn(command: &Command) -> Result<Process, SpawnError> {
     Launcher::new().unwrap().spawn(command)
-}
-
-/// What each of the three descriptors is copied from.
-type Sources = [Option<OwnedFd>; 3];
-
-/// Copies of those given descriptors that are themselves 0, 1 or 2, at numbers above. The child's copies are made one after
-/// the other, and without this the first could overwrite the source of the next.
-fn lift(command: &Command) -> Result<Sources, Errno> {
-    let mut lifted = Sources::default();
-    for (copy, stdio) in lifted.iter_mut().zip([&command.stdin, &command.stdout, &command.stderr]) {
-        if let Stdio::Fd(fd) = stdio
-            && fd.as_raw_fd() < FIRST_OTHER_FD
-        {
-            *copy = Some(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_OTHER_FD)?);
-        }
-    }
-    Ok(lifted)
 }
 
 /// The lowest descriptor that a child does not get.

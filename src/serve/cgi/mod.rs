@@ -9,8 +9,8 @@ mod body;
 mod exchange;
 mod output;
 mod reap;
+mod splice;
 
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -30,7 +30,7 @@ pub(super) use admission::Admission;
 
 use super::access_log::{self, Pending};
 use super::answer;
-use super::link::Link;
+use super::link::{Addresses, Link};
 use super::transfer::{self, Cut};
 use super::worker::Worker;
 
@@ -68,13 +68,6 @@ pub(super) struct Place {
     path_info: Vec<u8>,
 }
 
-/// Both ends of a connection; `None` on a Unix socket.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Addresses {
-    pub(super) remote: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-}
-
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
     command: Command,
@@ -95,8 +88,7 @@ pub(super) struct Call {
 
 /// Finds the script and the addresses that a request needs.
 pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
-    let stream = link.transport.stream();
-    let addresses = Addresses { remote: stream.peer_addr().await.ok(), local: stream.local_addr().await.ok() };
+    let addresses = link.addresses().await;
     let place = find(worker, &wanted).await;
     Box::new(Located { site: wanted.site, mount: wanted.route.mount, place, addresses })
 }

@@ -21,6 +21,7 @@ use super::super::transfer;
 use super::super::worker::Worker;
 use super::Call;
 use super::exchange::Shared;
+use super::splice;
 
 /// What became of a script's output.
 pub(super) enum Forwarded {
@@ -47,27 +48,45 @@ pub(super) async fn forward(
     timer: &mut Sleep,
 ) -> Forwarded {
     let mut head = Vec::new();
+    // All of the output is in `head`.
+    let mut is_all = false;
     let (status, mut body, rest) = loop {
         match read(shared, worker, stdout).await {
             Some(bytes) => head.extend_from_slice(&bytes),
             None if head.is_empty() => return Forwarded::NoReply("a script ended without a word"),
             None => return Forwarded::NoReply("a script's output ended inside its head"),
         }
+        if !is_all && stdout.is_closed() {
+            while stdout.available().is_ok_and(|there| there > 0)
+                && let Some(bytes) = read(shared, worker, stdout).await
+            {
+                head.extend_from_slice(&bytes);
+            }
+            is_all = true;
+        }
         match parse(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
+            Parsed::NeedMore if is_all => return Forwarded::NoReply("a script's output ended inside its head"),
             Parsed::NeedMore => {}
             Parsed::Malformed(why) => return Forwarded::NoReply(why),
             Parsed::LocalRedirect(path) => return Forwarded::Redirect(path.to_vec()),
             Parsed::Document(reply) => {
                 let date = worker.date();
                 let context = call.context(shared.conn.borrow().keep_alive(), &date);
-                let framing = reply.framing(&context);
+                let (mut output, mut framing) = (reply.output, reply.framing(&context));
+                let discards = context.is_head || framing == BodyFraming::None;
+                if is_all && output == Output::UntilEof && !discards {
+                    if is_killed(shared, worker).await {
+                        return Forwarded::NoReply("a script was killed in the middle of its output");
+                    }
+                    let length = (head.len() - reply.head_len) as u64;
+                    (output, framing) = (Output::Length(length), BodyFraming::Length(length));
+                }
                 if framing == BodyFraming::UntilClose {
                     shared.conn.borrow_mut().close_after();
                 }
                 super::super::answer::reserve(worker, out);
                 reply.write_head(out, framing, &context);
-                let discards = context.is_head || framing == BodyFraming::None;
-                break (reply.status, Body::new(reply.output, framing, discards), reply.head_len);
+                break (reply.status, Body::new(output, framing, discards), reply.head_len);
             }
         }
     };
@@ -75,6 +94,10 @@ pub(super) async fn forward(
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
+        if is_all && matches!(more, More::No(Ok(()))) {
+            // Sent as any other reply is, with whatever follows it.
+            return Forwarded::Whole { status, bytes: body.sent };
+        }
         // Forwarded when it comes: an event stream must not wait for a full buffer.
         if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
             return Forwarded::ClientGone;
@@ -84,6 +107,13 @@ pub(super) async fn forward(
                 Ok(()) => Forwarded::Whole { status, bytes: body.sent },
                 Err(why) => Forwarded::Broken(why),
             };
+        }
+        if splice::pour(shared, worker, stdout, stream, &mut body, out, timer).await.is_err() {
+            return Forwarded::ClientGone;
+        }
+        if body.is_complete() {
+            more = More::No(Ok(()));
+            continue;
         }
         more = match read(shared, worker, stdout).await {
             Some(bytes) => body.push(&bytes, out),
@@ -101,18 +131,18 @@ async fn end_of_output(
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let whole = body.end(out);
-    if whole.is_ok() && body.source == Output::UntilEof && !body.discards {
-        use std::os::unix::process::ExitStatusExt;
-        let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
-        let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
-        if let Ok(status) = time::timeout(wait, exit).await
-            && status.signal().is_some()
-        {
-            out.clear();
-            return Err("a script was killed in the middle of its output");
-        }
+    if whole.is_ok() && body.source == Output::UntilEof && !body.discards && is_killed(shared, worker).await {
+        out.clear();
+        return Err("a script was killed in the middle of its output");
     }
     whole
+}
+
+async fn is_killed(shared: &Shared<'_>, worker: &Worker) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
+    let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
+    time::timeout(wait, exit).await.is_ok_and(|status| status.signal().is_some())
 }
 
 /// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open
@@ -153,15 +183,15 @@ async fn send(
 }
 
 /// How the output's body becomes the reply's.
-struct Body {
-    source: Output,
-    framing: BodyFraming,
+pub(super) struct Body {
+    pub(super) source: Output,
+    pub(super) framing: BodyFraming,
     /// A HEAD, or a status without a body: read, and not sent.
-    discards: bool,
+    pub(super) discards: bool,
     /// Of `Output::Length`.
-    left: u64,
+    pub(super) left: u64,
     dechunk: Dechunk,
-    sent: u64,
+    pub(super) sent: u64,
 }
 
 /// Whether more output is wanted.
@@ -174,6 +204,11 @@ impl Body {
     fn new(source: Output, framing: BodyFraming, discards: bool) -> Body {
         let left = if let Output::Length(length) = source { length } else { 0 };
         Body { source, framing, discards, left, dechunk: Dechunk::new(), sent: 0 }
+    }
+
+    /// A promised length has come.
+    fn is_complete(&self) -> bool {
+        matches!(self.source, Output::Length(_)) && self.left == 0
     }
 
     /// Takes a piece of output.

@@ -19,6 +19,8 @@ pub(super) struct Child<'a> {
     directory: *const c_char,
     /// What descriptors 0, 1 and 2 become copies of; nothing: they stay what they are here.
     sources: [Option<RawFd>; 3],
+    /// No descriptor above this one is copied.
+    last_source: RawFd,
     /// Which signals get their default action again.
     altered: &'a [c_int],
     is_batch: bool,
@@ -34,6 +36,7 @@ impl<'a> Child<'a> {
     pub(super) fn new(
         command: &'a Command,
         sources: [Option<RawFd>; 3],
+        last_source: RawFd,
         altered: &'a [c_int],
         arguments: &'a [*mut c_char],
         environment: &'a [*mut c_char],
@@ -44,6 +47,7 @@ impl<'a> Child<'a> {
             environment: environment.as_ptr(),
             directory: command.directory.as_deref().map_or(std::ptr::null(), |directory| directory.as_ptr()),
             sources,
+            last_source,
             altered,
             is_batch: command.priority == Priority::Background,
             unblocked: SignalSet::empty(),
@@ -69,9 +73,14 @@ impl<'a> Child<'a> {
         if unsafe { libc::setpgid(0, 0) } != 0 {
             return errno();
         }
+        // Until here the descriptor table is the parent's. Now it becomes our own, and what is above the sources is not even
+        // copied: a server may have a thousand files open, and copying and closing them costs more than all of the rest.
+        if close_range(self.last_source + 1, CLOSE_RANGE_UNSHARE) != 0 {
+            return errno();
+        }
         for (target, source) in (0..).zip(self.sources) {
-            // SAFETY: takes two integers; the descriptor table is a copy, so that nothing here changes the parent's. The source
-            // is never the target (`lift`), so that CLOEXEC is not copied.
+            // SAFETY: takes two integers, and acts on the child's own table. The source is never the target (`Launcher::new`),
+            // so that CLOEXEC is not copied.
             if source.is_some_and(|source| unsafe { libc::dup2(source, target) } < 0) {
                 return errno();
             }
@@ -81,8 +90,7 @@ impl<'a> Child<'a> {
             return errno();
         }
         // Everything of ours is CLOEXEC; this is for what we inherited, and for what a library opened without it.
-        // SAFETY: takes three integers, and acts on the child's own table.
-        if unsafe { libc::syscall(libc::SYS_close_range, FIRST_OTHER_FD, c_int::MAX, 0) } != 0 {
+        if close_range(FIRST_OTHER_FD, 0) != 0 {
             return errno();
         }
         if self.is_batch {
@@ -101,6 +109,14 @@ impl<'a> Child<'a> {
         unsafe { libc::execve(self.program, self.arguments.cast(), self.environment.cast()) };
         errno()
     }
+}
+
+/// close_range(2), 5.9 (`linux/close_range.h`).
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+
+fn close_range(first: RawFd, flags: u32) -> i64 {
+    // SAFETY: takes three integers; with UNSHARE it acts on the child's own table from then on, and later calls do, too.
+    unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, flags) }
 }
 
 /// By the bare call: the C library refuses to speak of signals 32 and 33, which it uses itself.
@@ -123,7 +139,7 @@ pub(super) struct Stack(Box<[MaybeUninit<Page>; STACK_PAGES]>);
 /// Aligned as the ABIs want a stack to be.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-struct Page([u8; 4096]);
+struct Page(#[expect(dead_code, reason = "nobody reads a stack by its name")] [u8; 4096]);
 
 /// 16 KiB: `run` and the C library's wrappers need less than one.
 const STACK_PAGES: usize = 4;
