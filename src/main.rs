@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ucaffeine::rt;
+use ucaffeine::rt::confine;
 use ucaffeine::rt::cpu::{self, CpuFacts};
 use ucaffeine::rt::process::orphans;
 use ucaffeine::rt::signal::{Signal, Signals};
@@ -25,7 +26,12 @@ const EXIT_BIND: u8 = 4;
 const EXIT_ENGINE: u8 = 5;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // Before anything else: this process is to become a script.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == confine::VERB) {
+        return confine::main(std::env::args_os().skip(2));
+    }
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colour).with_target(false).init();
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -107,7 +113,7 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind { .. } => EXIT_BIND,
         StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
-        StartError::Site { .. } | StartError::Log { .. } => EXIT_CONFIGURATION,
+        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) => EXIT_CONFIGURATION,
         _ => 1,
     }
 }

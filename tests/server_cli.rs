@@ -167,7 +167,7 @@ fn the_drain_has_a_deadline() {
     client.read_until(b"begun");
     let mut half = server.connect();
     half.send("GET / HT");
-    server.stop();
+    server.stop_in_flight();
     let rest = client.read_to_end();
     assert!(!rest.ends_with(b"0\r\n\r\n"), "a script that was cut is not passed off as whole");
 }

@@ -8,13 +8,14 @@ mod limits;
 mod listen;
 mod mounts;
 mod problem;
+mod programs;
 mod settings;
 mod sources;
 mod units;
 
 use std::ffi::OsString;
 
-use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options};
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options};
 
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use problem::{Problem, ProblemKind, one_line};
@@ -63,6 +64,8 @@ impl Config {
             sites: mounts::site(&layers, programs, environment, &mut problems).into_iter().collect(),
             ..Options::default()
         };
+        options.cgi.linger = decide(&layers, "cgi-linger", Linger::Keep, programs::linger, &mut problems);
+        options.cgi.bounds = programs::bounds(&layers, &mut problems);
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

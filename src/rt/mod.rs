@@ -43,6 +43,7 @@ mod sim_tests;
 pub(crate) mod spawner;
 mod stats;
 
+pub mod confine;
 pub mod fs;
 pub mod net;
 pub mod process;

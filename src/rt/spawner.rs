@@ -35,7 +35,7 @@ pub const STOP_MS_MAX: u64 = 1_000;
 
 /// A file that was written a moment ago may look open for writing: a child that is being started elsewhere in this process
 /// holds copies of all descriptors until it executes its program. So ETXTBSY is tried again, after these pauses.
-const BUSY_RETRY_MS: [u64; 3] = [1, 4, 16];
+pub(super) const BUSY_RETRY_MS: [u64; 3] = [1, 4, 16];
 
 /// Its code is flat; a child has a stack of its own (`sys::spawn::child`).
 const STACK_BYTES: usize = 256 << 10;

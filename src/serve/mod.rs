@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
-use cgi::Admission;
+use cgi::{Admission, Bounds};
 use options::{Engine, Listen, Options};
 use stop::{Stage, StopSignal};
 
@@ -64,6 +64,8 @@ struct Core {
 struct Shared {
     options: Arc<Options>,
     admission: Arc<Admission>,
+    /// What scripts are bound by, if by anything.
+    bounds: Option<Arc<Bounds>>,
     stop: StopSignal,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
@@ -102,6 +104,8 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Scripts cannot be bound as they shall be, and why.
+    Bounds(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -127,6 +131,7 @@ impl std::fmt::Display for StartError {
             }
             StartError::Site { path, error } => write!(f, "cannot open {}: {error}", path.display()),
             StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
+            StartError::Bounds(why) => write!(f, "programs cannot be run as asked: {why}"),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }

@@ -153,7 +153,8 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let options = Options { sites, limits, files, drain_ms_max: 600_000, ..Options::default() };
     let shared = Shared {
         options: Arc::new(options),
-        admission: Admission::new(1, 1),
+        admission: Admission::new(1, 1, &[]),
+        bounds: None,
         stop: StopSignal::new(),
         cpus: vec![0],
         cores: 1,

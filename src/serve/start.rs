@@ -18,10 +18,10 @@ use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, MountRoot};
+use super::cgi::{Admission, Bounds, Caps, MountRoot};
 use super::file_cache::FileCache;
 use super::metrics::CoreStats;
-use super::options::{AccessLog as LogTarget, Listen, MountKind, Options, SiteConfig};
+use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -49,10 +49,13 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     rt::raise_memlock_limit();
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
     let cpus = plan.allowed.clone();
-    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
+    let caps: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
+    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
+    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
     let shared = Arc::new(Shared {
         options: Arc::new(options),
         admission,
+        bounds,
         stop: StopSignal::new(),
         cpus,
         cores: plan.cores,
@@ -123,10 +126,18 @@ pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, 
     let mut sites = Vec::new();
     let mut files = Vec::new();
     let mut mounts = Vec::new();
+    let mut numbered = 0;
     for config in &options.sites {
-        let root = open_dir(&config.root)?;
+        let mut root = open_dir(&config.root)?;
+        // Also by a symlink a program's source is not to be had. Names are judged by `site::route`, places here.
+        let hidden = config.hidden.iter().map(|path| config.root.join(path));
+        let programs = config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
+        let shut = root.shut(hidden.chain(programs));
+        shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
         files.push(FileCache::new(root, config.root.clone(), options.files.clone(), files_max));
-        mounts.push(config.mounts.iter().map(mount_root).collect::<Result<Vec<_>, _>>()?);
+        let numbers = numbered..;
+        mounts.push(config.mounts.iter().zip(numbers).map(mount_root).collect::<Result<Vec<_>, _>>()?);
+        numbered += config.mounts.len();
         sites.push(site(config));
     }
     let log = open_log(&options.access_log)?.map(AccessLog::start);
@@ -137,12 +148,17 @@ fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
     Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
 }
 
-fn mount_root(config: &super::options::MountConfig) -> Result<MountRoot, StartError> {
+fn caps(mount: &MountConfig) -> Caps {
+    Caps { running_max: mount.running_max, queued_max: mount.queued_max }
+}
+
+/// `number`: the mount's, over all sites, for admission.
+fn mount_root((config, number): (&MountConfig, usize)) -> Result<MountRoot, StartError> {
     let dir = match config.kind {
         MountKind::Folder => Some(open_dir(&config.target)?),
         MountKind::Program => None,
     };
-    Ok(MountRoot { dir, target: config.target.clone() })
+    Ok(MountRoot { dir, target: config.target.clone(), number })
 }
 
 /// The part of a site's configuration that decisions depend on.
@@ -150,14 +166,14 @@ fn site(config: &SiteConfig) -> Site {
     let pairs = |env: &[super::options::EnvVar]| {
         env.iter().map(|var| (var.name.clone(), var.value.to_string_lossy().into_owned())).collect()
     };
-    let mount = |mount: &super::options::MountConfig| site::Mount {
+    let mount = |mount: &MountConfig| site::Mount {
         prefix: mount.prefix.clone(),
         kind: match mount.kind {
             MountKind::Folder => site::MountKind::Folder,
             MountKind::Program => site::MountKind::Program,
         },
         env: pairs(&mount.env),
-        pass_authorization: false,
+        pass_authorization: mount.pass_authorization,
     };
     let hidden = config.hidden.iter().map(|path| format!("/{}", path.display())).collect();
     Site {

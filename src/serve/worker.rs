@@ -17,7 +17,7 @@ use crate::rt::time::Instant;
 use crate::site::Site;
 
 use super::access_log::AccessLog;
-use super::cgi::Admission;
+use super::cgi::{Admission, Bounds};
 use super::conn;
 use super::file_cache::FileCache;
 use super::metrics::Metrics;
@@ -43,6 +43,7 @@ pub(super) struct Worker {
     pub(super) limits: Limits,
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
+    pub(super) bounds: Option<Arc<Bounds>>,
     pub(super) spawner: Spawner,
     /// The CPUs that everything but the cores' own threads may use.
     pub(super) cpus: Vec<usize>,
@@ -83,6 +84,7 @@ impl Worker {
             limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
+            bounds: shared.bounds.clone(),
             spawner,
             cpus: shared.cpus.clone(),
             log,

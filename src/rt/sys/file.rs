@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -54,6 +54,11 @@ pub(crate) fn stat(fd: impl AsFd) -> io::Result<rustix::fs::Stat> {
 pub(crate) fn reopen(path_only: &OwnedFd) -> io::Result<OwnedFd> {
     let link = format!("/proc/self/fd/{}", path_only.as_raw_fd());
     Ok(rustix::fs::open(link, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())?)
+}
+
+/// Where an open file is now, by the kernel's own account; with ` (deleted)` behind when it has no name any more.
+pub(crate) fn real_path(fd: &OwnedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// A directory to open things beneath.

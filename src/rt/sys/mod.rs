@@ -18,3 +18,4 @@ pub mod signal;
 pub(crate) mod socket;
 pub mod spawn;
 pub(crate) mod sqe;
+pub(crate) mod user;

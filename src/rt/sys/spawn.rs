@@ -10,17 +10,17 @@ mod command;
 mod error;
 mod process;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::{DupFlags, Errno};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::{DupFlags, Errno, FdFlags};
 use rustix::process::Pid;
 
 use super::signal::{self, Signal, SignalSet};
 use child::{Child, Stack};
 pub use command::{Command, Priority, Stdio};
-pub use error::{Cause, SpawnError};
+pub use error::{Blame, Cause, SpawnError};
 pub(crate) use process::kill_group_of;
 pub use process::{Process, exit_status};
 
@@ -29,21 +29,22 @@ pub struct Launcher {
     stack: Stack,
     /// `/dev/null`.
     null: OwnedFd,
-    /// Where a child finds what become its descriptors 0, 1 and 2. Between two starts, `/dev/null`.
-    slots: [OwnedFd; 3],
+    /// Where a child finds what become its descriptors 0, 1 and 2, and a helper's report. Between two starts, `/dev/null`. All are
+    /// above those four numbers: one copy cannot overwrite the source of the next.
+    slots: [OwnedFd; 4],
     /// The signals that this process ignored or handled when this was made.
     altered: Vec<i32>,
 }
 
 impl Launcher {
-    /// The sooner after the start of the process the better: a child copies the descriptors below the three that this takes.
+    /// The sooner after the start of the process the better: a child copies the descriptors below the four that this takes.
     ///
     /// # Errors
     /// No `/dev/null`; EMFILE.
     pub fn new() -> std::io::Result<Launcher> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let slot = || rustix::io::fcntl_dupfd_cloexec(&null, FIRST_OTHER_FD);
-        let slots = [slot()?, slot()?, slot()?];
+        let slot = || rustix::io::fcntl_dupfd_cloexec(&null, REPORT_FD + 1);
+        let slots = [slot()?, slot()?, slot()?, slot()?];
         Ok(Launcher { stack: Stack::new(), null, slots, altered: signal::altered() })
     }
 
@@ -60,9 +61,10 @@ impl Launcher {
 
     fn start(&mut self, command: &Command) -> Result<Process, Errno> {
         let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
-        let sources = std::array::from_fn(|target| is_given(stdios(command)[target]).then(|| self.slots[target].as_raw_fd()));
-        let last_slot = self.slots.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(FIRST_OTHER_FD);
-        let child = Child::new(command, sources, last_slot, &self.altered, &arguments, &environment);
+        let [stdin, stdout, stderr] = stdios(command).map(|stdio| !matches!(stdio, Stdio::Inherit));
+        let is_replaced = [stdin, stdout, stderr, command.report.is_some()];
+        let sources = std::array::from_fn(|target| is_replaced[target].then(|| self.slots[target].as_raw_fd()));
+        let child = Child::new(command, sources, self.last_slot(), &self.altered, &arguments, &environment);
         let mut pidfd: RawFd = -1;
         // A signal that came to the child before it has executed its program would run a handler of ours, in our memory.
         // Not SIGCHLD: see `spawner`.
@@ -91,8 +93,8 @@ impl Launcher {
     }
 
     fn fill_slots(&mut self, command: &Command) -> Result<(), Errno> {
-        for (slot, stdio) in self.slots.iter_mut().zip(stdios(command)) {
-            if let Stdio::Fd(fd) = stdio {
+        for (slot, given) in self.slots.iter_mut().zip(given(command)) {
+            if let Some(fd) = given {
                 rustix::io::dup3(fd, slot, DupFlags::CLOEXEC)?;
             }
         }
@@ -101,12 +103,16 @@ impl Launcher {
 
     /// A pipe's end that stayed here would keep its reader waiting.
     fn empty_slots(&mut self, command: &Command) {
-        for (slot, stdio) in self.slots.iter_mut().zip(stdios(command)) {
-            if let Stdio::Fd(_) = stdio {
-                // Of two open descriptors and a flag that is known, none of dup3's errors can be, but EINTR, which is not its.
+        for (slot, given) in self.slots.iter_mut().zip(given(command)) {
+            if given.is_some() {
+                // Of two open descriptors and a flag that is known: none of dup3's errors can be.
                 let _ = rustix::io::dup3(&self.null, slot, DupFlags::CLOEXEC);
             }
         }
+    }
+
+    fn last_slot(&self) -> RawFd {
+        self.slots.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(REPORT_FD)
     }
 }
 
@@ -114,8 +120,32 @@ fn stdios(command: &Command) -> [&Stdio; 3] {
     [&command.stdin, &command.stdout, &command.stderr]
 }
 
-fn is_given(stdio: &Stdio) -> bool {
-    !matches!(stdio, Stdio::Inherit)
+/// The descriptors that the command brings: for 0, 1 and 2, and for a helper's report.
+fn given(command: &Command) -> [Option<&OwnedFd>; 4] {
+    let [stdin, stdout, stderr] = stdios(command).map(|stdio| if let Stdio::Fd(fd) = stdio { Some(fd) } else { None });
+    [stdin, stdout, stderr, command.report.as_ref()]
+}
+
+/// Becomes the program, with the descriptors, the directory and the attributes of this process. Returns only if it cannot.
+pub fn replace(command: &Command) -> SpawnError {
+    let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
+    // SAFETY: both arrays end with a null and point to NUL-terminated strings in `command`, which is borrowed for the call.
+    unsafe { libc::execve(command.program.as_ptr(), arguments.as_ptr().cast(), environment.as_ptr().cast()) };
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+    SpawnError::diagnose(command, errno)
+}
+
+/// A helper's way to say what went wrong: the descriptor that [`Command::through`] has put there, closed when the program
+/// is executed. `None`: this process is no helper.
+pub fn take_report() -> Option<OwnedFd> {
+    // SAFETY: the number is only looked at, by fcntl, which refuses one that is not open (EBADF).
+    let report = unsafe { BorrowedFd::borrow_raw(REPORT_FD) };
+    let is_pipe = rustix::fs::fstat(report).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
+    if !is_pipe || rustix::io::fcntl_setfd(report, FdFlags::CLOEXEC).is_err() {
+        return None;
+    }
+    // SAFETY: it is open (fstat), and the verb calls this once, before anything else has been opened: nobody else has it.
+    Some(unsafe { OwnedFd::from_raw_fd(REPORT_FD) })
 }
 
 /// As [`Launcher::spawn`] of one that is made for it.
@@ -124,8 +154,8 @@ pub(crate) fn spawn(command: &Command) -> Result<Process, SpawnError> {
     Launcher::new().unwrap().spawn(command)
 }
 
-/// The lowest descriptor that a child does not get.
-const FIRST_OTHER_FD: RawFd = 3;
+/// Where a helper finds its report.
+const REPORT_FD: RawFd = 3;
 
 /// Room for what a wait on the ring finds out.
 pub(crate) struct ChildInfo(libc::siginfo_t);

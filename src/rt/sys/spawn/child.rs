@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::super::signal::SignalSet;
-use super::{Command, FIRST_OTHER_FD, Priority};
+use super::{Command, Priority, REPORT_FD};
 
 /// Everything that a child needs to know; made by its parent, read by the child.
 pub(super) struct Child<'a> {
@@ -17,8 +17,8 @@ pub(super) struct Child<'a> {
     environment: *const *mut c_char,
     /// Null: our own.
     directory: *const c_char,
-    /// What descriptors 0, 1 and 2 become copies of; nothing: they stay what they are here.
-    sources: [Option<RawFd>; 3],
+    /// What descriptors 0, 1 and 2 become copies of (nothing: they stay what they are here), and the report, if there is one.
+    sources: [Option<RawFd>; 4],
     /// No descriptor above this one is copied.
     last_source: RawFd,
     /// Which signals get their default action again.
@@ -35,7 +35,7 @@ impl<'a> Child<'a> {
     /// Both arrays end with a null.
     pub(super) fn new(
         command: &'a Command,
-        sources: [Option<RawFd>; 3],
+        sources: [Option<RawFd>; 4],
         last_source: RawFd,
         altered: &'a [c_int],
         arguments: &'a [*mut c_char],
@@ -90,7 +90,8 @@ impl<'a> Child<'a> {
             return errno();
         }
         // Everything of ours is CLOEXEC; this is for what we inherited, and for what a library opened without it.
-        if close_range(FIRST_OTHER_FD, 0) != 0 {
+        let first_other = if self.sources[REPORT_FD as usize].is_some() { REPORT_FD + 1 } else { REPORT_FD };
+        if close_range(first_other, 0) != 0 {
             return errno();
         }
         if self.is_batch {

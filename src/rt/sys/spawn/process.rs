@@ -46,7 +46,7 @@ impl Process {
 
     /// Signals the process group. Members that left it by `setsid` or `setpgid` are not in it.
     pub fn kill_group(&self, signal: Signal) -> io::Result<()> {
-        match kill_group_of(self.pidfd(), signal) {
+        match kill_group_of(self.pidfd(), Some(signal)) {
             // Before 6.9. By number is as good while the pid is ours, which a look without reaping tells (ECHILD if not).
             Err(Errno::INVAL) => {
                 let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -73,12 +73,14 @@ impl Process {
 }
 
 /// Signals the group that this process leads or led. By descriptor it is right even after the leader was reaped: the kernel
-/// follows its `struct pid`, which the members share, not the number, which may be another's by now. EINVAL before 6.9.
-pub(crate) fn kill_group_of(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+/// follows its `struct pid`, which the members share, not the number, which may be another's by now. No signal: only asks
+/// whether there is anybody, a zombie included. EINVAL before 6.9.
+pub(crate) fn kill_group_of(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> Result<(), Errno> {
     let none = std::ptr::null::<libc::siginfo_t>();
     let (fd, flags) = (pidfd.as_raw_fd(), PIDFD_SIGNAL_PROCESS_GROUP);
+    let signal = signal.map_or(0, Signal::as_raw);
     // SAFETY: the descriptor is borrowed for the call, and a null siginfo asks the kernel to make its own.
-    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal.as_raw(), none, flags) } {
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, flags) } {
         0 => Ok(()),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
     }
