@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules a layer may name. A top-level module of `src/` that is not here is a fault: place it first.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("main", &["cli", "config", "instance", "serve", "banner", "rt", "http", "site"]),
+    ("main", &["cli", "config", "instance", "serve", "banner", "rehearse", "rt", "http", "site"]),
+    ("rehearse", &["cli", "serve"]),
     ("cli", &["config", "serve", "http", "site"]),
     ("config", &["cli", "serve", "http", "site"]),
     // It prints the plan of CPUs.

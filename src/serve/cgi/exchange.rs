@@ -34,9 +34,9 @@ use super::{Call, Outcome};
 
 /// Our ends of a script's pipes.
 pub(super) struct Pipes {
-    stdin: Option<PipeWriter>,
-    stdout: PipeReader,
-    stderr: PipeReader,
+    pub(super) stdin: Option<PipeWriter>,
+    pub(super) stdout: PipeReader,
+    pub(super) stderr: PipeReader,
 }
 
 /// Why a script could not be started, in one line for the operator.

@@ -12,6 +12,7 @@ mod exchange;
 mod journal;
 mod output;
 mod reap;
+pub(super) mod rehearsal;
 mod splice;
 
 use std::os::unix::ffi::OsStrExt;
