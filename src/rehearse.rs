@@ -103,9 +103,11 @@ fn head(target: &OsStr, request: &ArgMatches, body: Option<&[u8]>) -> (Vec<u8>, 
         (false, None) => b"GET",
     };
     let mut head = [typed.unwrap_or(usual), b" ", target.as_bytes(), b" HTTP/1.1\r\n"].concat();
-    let fields: Vec<&[u8]> = request.get_many::<OsString>("header").unwrap_or_default().map(|it| it.as_bytes()).collect();
+    let fields: Vec<&[u8]> =
+        request.get_many::<OsString>("header").unwrap_or_default().map(|it| it.as_bytes()).collect();
     let has = |name: &str| {
-        let is_it = |field: &&[u8]| field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
+        let is_it =
+            |field: &&[u8]| field.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
         fields.iter().any(is_it)
     };
     for field in &fields {
@@ -208,8 +210,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood() {
-        let wrong: [&[&str]; 6] =
-            [&[], &["cgi-bin/x"], &["/x", "--nonsense"], &["/x", "--", "--nonsense"], &["/x", "--", "-d"], &["--", "/x"]];
+        let wrong: [&[&str]; 6] = [
+            &[],
+            &["cgi-bin/x"],
+            &["/x", "--nonsense"],
+            &["/x", "--", "--nonsense"],
+            &["/x", "--", "-d"],
+            &["--", "/x"],
+        ];
         for arguments in wrong {
             assert!(parsed(arguments).is_err(), "{arguments:?}");
         }

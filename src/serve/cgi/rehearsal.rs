@@ -66,6 +66,9 @@ pub fn rehearse(
     })
 }
 
+/// How often is looked whether a script that was asked to end has done so.
+const LOOK_MS: u64 = 20;
+
 /// The client would get the server's own reply.
 struct Ending {
     status: Status,
@@ -167,9 +170,13 @@ impl Stage<'_> {
     async fn perform(&self, client: &Client<'_>, pipes: Pipes, child: process::Child) -> Performance {
         let Pipes { stdin, stdout, stderr } = pipes;
         let options = &self.worker.options.cgi;
-        let performance = RefCell::new(Performance { head: Vec::new(), bytes: 0, ends_line: true, exit: None, late: None });
+        let performance =
+            RefCell::new(Performance { head: Vec::new(), bytes: 0, ends_line: true, exit: None, late: None });
         let exit = Cell::new(None);
-        let talk = join2(join2(feed(stdin, client.body), self.listen(&stdout, &performance)), self.overhear(&stderr));
+        let talk = join2(
+            join2(feed(stdin, client.body), self.listen(&stdout, &performance, &child, &exit)),
+            self.overhear(&stderr),
+        );
         let end = async {
             let status = process::exited(&child).await.ok();
             exit.set(status);
@@ -206,7 +213,13 @@ impl Stage<'_> {
     }
 
     /// Its stdout, as it comes.
-    async fn listen(&self, stdout: &PipeReader, performance: &RefCell<Performance>) {
+    async fn listen(
+        &self,
+        stdout: &PipeReader,
+        performance: &RefCell<Performance>,
+        child: &process::Child,
+        exit: &Cell<Option<ExitStatus>>,
+    ) {
         let options = &self.worker.options.cgi;
         loop {
             let (ms, why) = match performance.borrow().bytes {
@@ -215,7 +228,7 @@ impl Stage<'_> {
             };
             let Ok(read) = timeout(Duration::from_millis(ms), stdout.read()).await else {
                 performance.borrow_mut().late = Some(why);
-                return;
+                return self.end(child, exit).await;
             };
             let Ok(Some(bytes)) = read else { return };
             write(&self.out, &bytes);
@@ -226,6 +239,18 @@ impl Stage<'_> {
                 performance.head.extend_from_slice(&bytes);
             }
         }
+    }
+
+    /// As the server ends a script: asked first, then made to.
+    async fn end(&self, child: &process::Child, exit: &Cell<Option<ExitStatus>>) {
+        let _ = child.kill_group(Signal::TERM);
+        for _ in 0..self.worker.options.cgi.term_to_kill_ms / LOOK_MS {
+            time::sleep(Duration::from_millis(LOOK_MS)).await;
+            if exit.get().is_some() {
+                return;
+            }
+        }
+        let _ = child.kill_group(Signal::KILL);
     }
 
     async fn overhear(&self, stderr: &PipeReader) {
