@@ -5,6 +5,7 @@ mod banner;
 mod cli;
 mod config;
 mod log;
+mod rehearse;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -33,6 +34,9 @@ fn main() -> ExitCode {
     }
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(log::Log).with_ansi(colour).with_target(false).init();
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == rehearse::VERB) {
+        return rehearsed();
+    }
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -42,6 +46,25 @@ fn main() -> ExitCode {
         Err(problems) => refused(&problems),
         Ok(config) if typed.explain => explain(&config),
         Ok(config) => run(config),
+    }
+}
+
+/// Runs one script, and serves nothing.
+fn rehearsed() -> ExitCode {
+    let rehearsal = match rehearse::parse(std::env::args_os().skip(2)) {
+        Ok(rehearsal) => rehearsal,
+        Err(answer) => return answered(&answer),
+    };
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let server = &rehearsal.server;
+    let config = match Config::resolve(server.flags.clone(), server.file.clone(), &environment) {
+        Ok(config) => config,
+        Err(problems) => return refused(&problems),
+    };
+    match rehearse::run(config.options, &rehearsal) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => failed(&error.to_string(), exit_code(&error).into()),
     }
 }
 

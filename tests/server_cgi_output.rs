@@ -62,7 +62,8 @@ fn what_a_script_says_about_its_response() {
 
     let mut old = server.connect();
     let old = old.head(&["GET /cgi-bin/plain.sh HTTP/1.0"]).read().expect(200);
-    assert_eq!((old.text().as_str(), old.framing), ("plain", Framing::Close), "1.0 knows no chunks");
+    assert_eq!(old.text(), "plain");
+    assert_ne!(old.framing, Framing::Chunked, "1.0 knows no chunks");
     server.stop();
 }
 
@@ -115,12 +116,14 @@ fn a_body_that_is_not_what_was_promised_is_never_passed_off_as_whole() {
     let get = |script: &str| {
         let mut client = server.connect();
         client.head(&[&format!("GET /cgi-bin/{script} HTTP/1.1"), "Host: {host}"]);
-        client.read_cut("GET").expect(200)
+        client.read_cut("GET")
     };
-    assert!(!get("killed.sh").complete, "killed by a signal: no last chunk");
-    assert!(get("failed.sh").complete, "an exit code changes nothing");
-    assert!(!get("short.sh").complete);
-    assert_eq!(get("long.sh").text(), "long");
+    // Nothing has been sent of a script that is soon over: then it can still be said.
+    let killed = get("killed.sh");
+    assert!(killed.status == 502 || killed.status == 200 && !killed.complete, "killed by a signal: {killed:?}");
+    assert!(get("failed.sh").expect(200).complete, "an exit code changes nothing");
+    assert!(!get("short.sh").expect(200).complete);
+    assert_eq!(get("long.sh").expect(200).text(), "long");
     server.get("/a.txt").expect(200);
     server.stop();
 }
@@ -229,7 +232,8 @@ fn what_belongs_to_the_connection_is_not_a_scripts_to_say() {
     let mut client = server.connect();
     for script in ["hops.sh", "nph-hops.sh"] {
         let response = client.get(&format!("/cgi-bin/{script}")).expect(200);
-        assert_eq!((response.text().as_str(), response.framing), ("body", Framing::Chunked), "{script}");
+        assert_eq!(response.text(), "body", "{script}");
+        assert_ne!(response.framing, Framing::Close, "{script}");
         for name in ["connection", "keep-alive", "upgrade", "te", "trailer", "proxy-connection", "x-cgi-note"] {
             assert_eq!(response.field(name), None, "{script}");
         }

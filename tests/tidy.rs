@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules a layer may name. A top-level module of `src/` that is not here is a fault: place it first.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("main", &["cli", "config", "instance", "serve", "banner", "log", "rt", "http", "site"]),
+    ("main", &["cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"]),
     ("log", &[]),
+    ("rehearse", &["cli", "serve"]),
     ("cli", &["config", "serve", "http", "site"]),
     ("config", &["cli", "serve", "http", "site"]),
     // It prints the plan of CPUs.

@@ -1,7 +1,9 @@
 //! One connection's parts, and waiting on them with a deadline.
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::Poll;
@@ -9,6 +11,7 @@ use std::task::Poll;
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::rt::RecvBuf;
+use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
@@ -50,6 +53,8 @@ pub(super) struct Link {
     pub(super) peer: Option<Box<str>>,
     /// A process-wide descriptor of the socket, once a file has been sent that needs one.
     installed: Option<Box<Installed>>,
+    /// Both ends, once a script was to be told.
+    addresses: OnceCell<Box<Addresses>>,
 }
 
 /// See [`Link::install`].
@@ -58,6 +63,13 @@ struct Installed {
     /// The rest of a file that is on its way.
     unsent: Option<Unsent>,
     _place: Place,
+}
+
+/// Both ends of a connection; `None` on a Unix socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Addresses {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// The time was over.
@@ -74,6 +86,7 @@ impl Link {
             requests_left: requests_max.unwrap_or(u64::MAX),
             peer: None,
             installed: None,
+            addresses: OnceCell::new(),
         }
     }
 
@@ -129,6 +142,16 @@ impl Link {
 }
 
 impl Link {
+    /// Asked of the kernel once a connection: our own end costs a descriptor for a moment.
+    pub(super) async fn addresses(&self) -> Addresses {
+        if let Some(known) = self.addresses.get() {
+            return **known;
+        }
+        let stream = self.transport.stream();
+        let (remote, local) = join2(stream.peer_addr(), stream.local_addr()).await;
+        **self.addresses.get_or_init(|| Box::new(Addresses { remote: remote.ok(), local: local.ok() }))
+    }
+
     /// Waits for more of a body, no later than `until`. What being late means is for `http` to say, at the next look.
     pub(super) async fn more(&mut self, until: Millis) -> Result<(), Cut> {
         match self.recv(until).await {

@@ -48,6 +48,7 @@ use cgi::{Admission, Bounds};
 use options::{Engine, Listen, Options};
 use stop::{Stage, StopSignal};
 
+pub use cgi::rehearsal::{Client, rehearse};
 pub use metrics::CoreStats;
 
 /// A running server. Dropped: it is cut, and waited for.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::rt::cpu::{self, CpuFacts, CpuId};
+use crate::rt::cpu::{self, CpuFacts, CpuId, CpuPlan};
 use crate::rt::fs::{Dir, Kind};
 use crate::rt::net::{self, Share};
 use crate::rt::process::Spawner;
@@ -46,22 +46,8 @@ thread_local! {
 type Ready = Result<rt::Remote, StartError>;
 
 pub(super) fn start(options: Options) -> Result<Server, StartError> {
-    let nofile = net::raise_descriptor_limit();
-    rt::raise_memlock_limit();
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
-    let cpus = plan.allowed.clone();
-    let caps: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
-    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
-    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
-    let shared = Arc::new(Shared {
-        options: Arc::new(options),
-        admission,
-        bounds,
-        stop: StopSignal::new(),
-        cpus,
-        cores: plan.cores,
-        nofile,
-    });
+    let shared = share(options, &plan)?;
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
@@ -91,6 +77,34 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         }
     }
     Ok(server)
+}
+
+/// What all cores are to have.
+fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
+    let nofile = net::raise_descriptor_limit();
+    rt::raise_memlock_limit();
+    let caps: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
+    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
+    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
+    Ok(Arc::new(Shared {
+        options: Arc::new(options),
+        admission,
+        bounds,
+        stop: StopSignal::new(),
+        cpus: plan.allowed.clone(),
+        cores: plan.cores,
+        nofile,
+    }))
+}
+
+/// A core on this thread that listens to nobody.
+pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
+    let plan = cpu::plan(&CpuFacts::read(), Some(1));
+    let shared = share(options, &plan)?;
+    let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
+    let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
+    let worker = runtime.block_on(async { build_worker(&shared, spawner) })?;
+    Ok((runtime, Rc::new(worker)))
 }
 
 /// A core, from its first to its last turn.

@@ -194,13 +194,6 @@ impl Server {
         held
     }
 
-    /// What the server's memory comes to.
-    pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server's status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-    }
-
     /// Scripts of this site that are alive.
     pub fn scripts(&self) -> Vec<i32> {
         processes_in(&self.root).into_iter().filter(|&pid| pid != self.pid()).collect()

@@ -12,8 +12,9 @@ mod exchange;
 mod journal;
 mod output;
 mod reap;
+pub(super) mod rehearsal;
+mod splice;
 
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -35,7 +36,7 @@ pub(super) use bounds::Bounds;
 use journal::Journal;
 
 use super::access_log::{self, Pending};
-use super::link::Link;
+use super::link::{Addresses, Link};
 use super::transfer::{self, Cut};
 use super::worker::Worker;
 use super::{answer, error_page, learn};
@@ -78,13 +79,6 @@ pub(super) struct Place {
     path_info: Vec<u8>,
 }
 
-/// Both ends of a connection; `None` on a Unix socket.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Addresses {
-    pub(super) remote: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-}
-
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
     site: usize,
@@ -107,8 +101,7 @@ pub(super) struct Call {
 
 /// Finds the script and the addresses that a request needs.
 pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
-    let stream = link.transport.stream();
-    let addresses = Addresses { remote: stream.peer_addr().await.ok(), local: stream.local_addr().await.ok() };
+    let addresses = link.addresses().await;
     let place = find(worker, &wanted).await;
     let request = worker.request_tag();
     if let Err(Refused::NotExecutable(file)) = &place {

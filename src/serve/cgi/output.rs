@@ -20,6 +20,7 @@ use super::super::transfer;
 use super::super::worker::Worker;
 use super::Call;
 use super::exchange::Shared;
+use super::splice;
 
 /// What became of a script's output.
 pub(super) enum Forwarded {
@@ -46,6 +47,8 @@ pub(super) async fn forward(
     timer: &mut Sleep,
 ) -> Forwarded {
     let mut head = Vec::new();
+    // All of the output is in `head`.
+    let mut is_all = false;
     let mut reader = Head::default();
     let (status, mut body, rest) = loop {
         match read(shared, worker, call, stdout).await {
@@ -59,6 +62,14 @@ pub(super) async fn forward(
                 });
             }
         }
+        if !is_all && stdout.is_closed() {
+            while stdout.available().is_ok_and(|there| there > 0)
+                && let Some(bytes) = read(shared, worker, call, stdout).await
+            {
+                head.extend_from_slice(&bytes);
+            }
+            is_all = true;
+        }
         match reader.read(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
             Parsed::NeedMore => {}
             Parsed::Malformed(why) => return Forwarded::NoReply(why),
@@ -66,14 +77,21 @@ pub(super) async fn forward(
             Parsed::Document(reply) => {
                 let date = worker.date();
                 let context = call.context(shared.conn.borrow().keep_alive(), &date);
-                let framing = reply.framing(&context);
+                let (mut output, mut framing) = (reply.output, reply.framing(&context));
+                let discards = context.is_head || framing == BodyFraming::None;
+                if is_all && output == Output::UntilEof && !discards {
+                    if is_killed(shared, worker).await {
+                        return Forwarded::NoReply("it was killed in the middle of its output");
+                    }
+                    let length = (head.len() - reply.head_len) as u64;
+                    (output, framing) = (Output::Length(length), BodyFraming::Length(length));
+                }
                 if framing == BodyFraming::UntilClose {
                     shared.conn.borrow_mut().close_after();
                 }
                 super::super::answer::reserve(worker, out);
                 reply.write_head(out, framing, &context);
-                let discards = context.is_head || framing == BodyFraming::None;
-                break (reply.status, Body::new(reply.output, framing, discards), reply.head_len);
+                break (reply.status, Body::new(output, framing, discards), reply.head_len);
             }
         }
     };
@@ -81,6 +99,10 @@ pub(super) async fn forward(
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
+        if is_all && !body.is_overlong && matches!(more, More::No(Ok(()))) {
+            // Sent as any other reply is, with whatever follows it.
+            return Forwarded::Whole { status, bytes: body.sent };
+        }
         // Forwarded when it comes: an event stream must not wait for a full buffer.
         if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
             return Forwarded::ClientGone;
@@ -94,6 +116,14 @@ pub(super) async fn forward(
                 Ok(()) => Forwarded::Whole { status, bytes: body.sent },
                 Err(why) => Forwarded::Broken(why),
             };
+        }
+        if splice::pour(shared, worker, stdout, stream, &mut body, out, timer).await.is_err() {
+            return Forwarded::ClientGone;
+        }
+        if body.is_complete() {
+            body.is_overlong = stdout.available().is_ok_and(|there| there > 0);
+            more = More::No(Ok(()));
+            continue;
         }
         more = match read(shared, worker, call, stdout).await {
             Some(bytes) => body.push(&bytes, out),
@@ -111,12 +141,9 @@ async fn end_of_output(
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let whole = body.end(out);
-    if whole.is_ok() && body.source == Output::UntilEof && !body.discards {
-        use std::os::unix::process::ExitStatusExt;
-        if exit_soon(shared, worker).await.is_some_and(|status| status.signal().is_some()) {
-            out.clear();
-            return Err("it was killed in the middle of its output");
-        }
+    if whole.is_ok() && body.source == Output::UntilEof && !body.discards && is_killed(shared, worker).await {
+        out.clear();
+        return Err("it was killed in the middle of its output");
     }
     whole
 }
@@ -126,6 +153,11 @@ async fn exit_soon(shared: &Shared<'_>, worker: &Worker) -> Option<ExitStatus> {
     let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
     let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
     time::timeout(wait, exit).await.ok()
+}
+
+async fn is_killed(shared: &Shared<'_>, worker: &Worker) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    exit_soon(shared, worker).await.is_some_and(|status| status.signal().is_some())
 }
 
 /// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open
@@ -166,17 +198,17 @@ async fn send(
 }
 
 /// How the output's body becomes the reply's.
-struct Body {
-    source: Output,
-    framing: BodyFraming,
+pub(super) struct Body {
+    pub(super) source: Output,
+    pub(super) framing: BodyFraming,
     /// A HEAD, or a status without a body: read, and not sent.
-    discards: bool,
+    pub(super) discards: bool,
     /// Of `Output::Length`.
-    left: u64,
+    pub(super) left: u64,
     /// There was more than that.
     is_overlong: bool,
     dechunk: Dechunk,
-    sent: u64,
+    pub(super) sent: u64,
 }
 
 /// Whether more output is wanted.
@@ -189,6 +221,11 @@ impl Body {
     fn new(source: Output, framing: BodyFraming, discards: bool) -> Body {
         let left = if let Output::Length(length) = source { length } else { 0 };
         Body { source, framing, discards, left, is_overlong: false, dechunk: Dechunk::new(), sent: 0 }
+    }
+
+    /// A promised length has come.
+    fn is_complete(&self) -> bool {
+        matches!(self.source, Output::Length(_)) && self.left == 0
     }
 
     /// Takes a piece of output.

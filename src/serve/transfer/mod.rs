@@ -231,7 +231,7 @@ async fn by_unloading<F: Future>(
 }
 
 /// Notes what was sent.
-fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
+pub(super) fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
     match count {
         Ok(0) | Err(_) => Err(Cut),
         Ok(count) => {

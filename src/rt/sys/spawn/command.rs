@@ -132,11 +132,18 @@ impl Command {
         self
     }
 
-    pub(super) fn program_path(&self) -> &Path {
+    /// Every variable, `NAME=VALUE`, in the order in which it was added.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &[u8]> {
+        // The last of the parts is what follows the last NUL: nothing.
+        let bytes = self.environment.bytes.as_slice();
+        bytes.split(|&byte| byte == 0).take(self.environment.starts.len())
+    }
+
+    pub(crate) fn program_path(&self) -> &Path {
         path(&self.program)
     }
 
-    pub(super) fn directory_path(&self) -> Option<&Path> {
+    pub(crate) fn directory_path(&self) -> Option<&Path> {
         self.directory.as_deref().map(path)
     }
 }

@@ -6,13 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 /// PIDFD_SIGNAL_PROCESS_GROUP (Linux 6.9, include/uapi/linux/pidfd.h).
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// A child that nobody has waited for. While that is so its pid cannot be given to another process, dead or alive; so
-/// signals by pid are safe, and so is opening the pidfd by number after the start.
+/// signals by pid are safe.
 ///
 /// Dropping it leaves a zombie behind when the child ends: [`spawner::Child`](crate::rt::spawner::Child) is the owner
 /// that does not.
@@ -24,15 +24,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the pidfd of a child that was started a moment ago. Not a race although the child may have ended: it is
-    /// unreaped, SIGCHLD is not ignored, and nobody waits for any child (see [`orphans`](crate::rt::spawner::orphans)).
-    /// If there is no descriptor for it, it is killed and reaped here.
-    pub(super) fn adopt(pid: Pid) -> Result<Process, Errno> {
-        rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| Process { pid, pidfd }).inspect_err(|_| {
-            // ESRCH and ECHILD would mean that it is gone, which is all that is wanted here.
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-            let _ = retry(|| rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-        })
+    /// A child that was started a moment ago, and the descriptor that its start returned.
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> Process {
+        Process { pid, pidfd }
     }
 
     /// The process's id, and its group's.
