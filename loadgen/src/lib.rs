@@ -1,0 +1,5 @@
+//! `loadgen`: an io_uring load generator for HTTP/1.1 whose numbers can be trusted.
+//!
+//! It uses [`ucaffeine::rt`] for the ring, and its own reader of responses, so that a bug of the server cannot hide
+//! behind the same bug here.
+#![forbid(unsafe_code)]
