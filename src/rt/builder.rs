@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::direct::DirectTable;
 use super::driver::{Driver, uring::Uring};
@@ -12,12 +13,13 @@ use super::mailbox::{self, Bell, Mailbox};
 use super::op::{HELD_BUFFERS_MAX, Slots};
 use super::sys::buf_ring::BufRing;
 use super::sys::ring::{RingSizes, message_from_outside};
-use super::{CORE, Core, Runtime, stats, sys, task, timer};
+use super::{CORE, Core, Runtime, alarm, stats, sys, task, timer};
 
 /// What a runtime is made with.
 #[derive(Clone, Debug)]
 pub struct Builder {
     sizes: RingSizes,
+    spin: Duration,
 }
 
 impl Default for Builder {
@@ -34,7 +36,8 @@ impl Builder {
     pub fn new() -> Builder {
         let (sq_entries, cq_entries) = LADDER[0];
         let direct_slots = sys::socket::nofile().min(1 << 16) as u32;
-        Builder { sizes: RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots } }
+        let sizes = RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots };
+        Builder { sizes, spin: Duration::ZERO }
     }
 
     /// How many sockets the ring's own descriptor table holds; at most RLIMIT_NOFILE.
@@ -50,6 +53,14 @@ impl Builder {
     pub fn recv_buffers(mut self, count: u16, bytes: usize) -> Builder {
         assert!(count.is_power_of_two() && count <= 1 << 15, "{count} is not a power of two up to 32,768");
         (self.sizes.buffers, self.sizes.buffer_bytes) = (count, bytes);
+        self
+    }
+
+    /// How long before a [`time::alarm`](super::time::alarm) the core stops sleeping and looks at the kernel again and
+    /// again, because a sleeping CPU needs some microseconds to wake up. Zero by default. That time is in
+    /// [`Stats::spun_ns`](super::Stats::spun_ns).
+    pub fn spin(mut self, spin: Duration) -> Builder {
+        self.spin = spin;
         self
     }
 
@@ -111,6 +122,8 @@ impl Builder {
             driver: driver.into(),
             tasks: task::Tasks::new(id),
             timers: timer::Wheel::new(now_ns / 1_000_000).into(),
+            alarms: alarm::Alarms::default().into(),
+            spin_ns: u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX),
             direct,
             mailbox,
             stats: stats::Counters::default(),
