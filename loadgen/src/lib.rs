@@ -5,3 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod reader;
+pub mod rng;
+pub mod schedule;
