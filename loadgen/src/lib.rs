@@ -3,3 +3,7 @@
 //! It uses [`ucaffeine::rt`] for the ring, and its own reader of responses, so that a bug of the server cannot hide
 //! behind the same bug here.
 #![forbid(unsafe_code)]
+
+pub mod record;
+pub mod report;
+pub mod verdict;
