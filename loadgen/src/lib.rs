@@ -5,5 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod reader;
+pub mod record;
+pub mod report;
 pub mod rng;
 pub mod schedule;
+pub mod verdict;
