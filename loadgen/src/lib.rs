@@ -4,9 +4,13 @@
 //! behind the same bug here.
 #![forbid(unsafe_code)]
 
+pub mod engine;
+pub mod plan;
 pub mod reader;
 pub mod record;
 pub mod report;
 pub mod rng;
 pub mod schedule;
+pub mod target;
+pub mod traffic;
 pub mod verdict;
