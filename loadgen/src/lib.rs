@@ -4,13 +4,19 @@
 //! behind the same bug here.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod engine;
 pub mod plan;
+pub mod prepare;
 pub mod reader;
 pub mod record;
 pub mod report;
 pub mod rng;
+pub mod scenario;
 pub mod schedule;
+pub mod session;
+pub mod sources;
 pub mod target;
 pub mod traffic;
 pub mod verdict;
+pub mod watch;

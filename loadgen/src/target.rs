@@ -99,6 +99,19 @@ impl Url {
         }
     }
 
+    /// Another path on the same server.
+    ///
+    /// # Errors
+    /// A line that says what is wrong with it.
+    pub fn with_path(&self, path: &str) -> Result<Url, String> {
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) || path.contains('#') {
+            return Err(format!(
+                "`{path}` is no path: it begins with a slash and has no spaces, `#` or non-ASCII letters"
+            ));
+        }
+        Ok(Url { path: path.to_owned(), ..self.clone() })
+    }
+
     /// Whether both lead to the same server.
     #[must_use]
     pub fn same_place(&self, other: &Url) -> bool {

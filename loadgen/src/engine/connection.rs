@@ -352,9 +352,8 @@ impl<'t> Connection<'t> {
         if self.in_flight.is_empty() && matches!(broken.class, ErrorClass::OverLong | ErrorClass::Parse) {
             recorder.error(0, broken.class, broken.errno, now_ns, || broken.detail.clone());
         }
-        let others = Broken::saying(ErrorClass::Closed, || {
-            format!("in flight behind one that failed: {}", broken.detail)
-        });
+        let others =
+            Broken::saying(ErrorClass::Closed, || format!("in flight behind one that failed: {}", broken.detail));
         for (at, lost) in self.in_flight.drain(..).enumerate() {
             let cause = if at == 0 { broken } else { &others };
             recorder.error(lost.url, cause.class, cause.errno, now_ns, || cause.detail.clone());
