@@ -16,8 +16,9 @@ use crate::verdict::Slo;
 /// The URL where none is given.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:8080/";
 
-/// A run that was asked for.
+/// A run that was asked for: a field for each flag, by its name.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the help of each flag is in `arguments`")]
 pub struct Asked {
     /// The words themselves, the program's name first.
     pub words: Vec<String>,

@@ -151,6 +151,9 @@ fn builder(plan: &Plan, connections: u32) -> rt::Builder {
     let buffers = connections.next_power_of_two().clamp(64, 2048) as u16;
     // A slot for each connection, for as many that are still being closed, and some for nothing in particular.
     let slots = connections.saturating_mul(2).saturating_add(64);
+    // The kernel allows no larger table than that, though its descriptors are none of the process's.
+    let most = u32::try_from(rt::net::raise_descriptor_limit()).unwrap_or(u32::MAX);
+    let slots = slots.min(most);
     rt::Builder::new().direct_slots(slots).recv_buffers(buffers, 16 << 10).spin(plan.spin)
 }
 
