@@ -1,3 +1,12 @@
 //! What people and programs read of a run. Everything here is made from a [`Run`](crate::record::Run) alone.
 
+mod spectrum;
+mod style;
+mod summary;
 pub mod units;
+
+pub use style::{Colour, Style};
+pub use summary::summary;
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -45,6 +45,12 @@ pub fn count(count: u64) -> String {
     groups.join(",")
 }
 
+/// `1 error`, `2,000 errors`.
+#[must_use]
+pub fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// `99.5%`, `0.01%`; never `100%` or `0%` for what is not quite so.
 #[must_use]
 pub fn share(share: f64) -> String {
