@@ -240,7 +240,7 @@ impl Recorder {
             recorder.add_to(&mut run, &mut intervals, &mut errors);
         }
         run.errors = errors.into_kinds();
-        let intervals = intervals::merge(intervals, &mut run.latency.response);
+        let intervals = intervals::merge(intervals, &run.interval_numbers(), &mut run.latency.response);
         run.set_intervals(intervals);
         run
     }

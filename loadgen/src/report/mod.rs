@@ -1,5 +1,9 @@
 //! What people and programs read of a run. Everything here is made from a [`Run`](crate::record::Run) alone.
 
+pub mod csv;
+pub mod hgrm;
+pub mod hlog;
+pub mod json;
 mod spectrum;
 mod style;
 mod summary;
