@@ -29,13 +29,13 @@ pub fn write(hist: &Hist) -> String {
     let cells = hist.cells();
     let _ = writeln!(out, "#[Mean    = {mean:12.6}, StdDeviation   = {stdev:12.6}]");
     let _ = writeln!(out, "#[Max     = {max:12.6}, Total count    = {:12}]", hist.count());
-    let _ = writeln!(
-        out,
-        "#[Buckets = {:12}, SubBuckets     = {:12}]",
-        cells.buckets(),
-        2_u64 << (cells.sigfig() * 10 / 3)
-    );
+    let _ = writeln!(out, "#[Buckets = {:12}, SubBuckets     = {:12}]", cells.buckets(), sub_buckets(cells.sigfig()));
     out
+}
+
+/// Cells of the first bucket: enough to tell apart the numbers of so many digits, doubled.
+fn sub_buckets(digits: u8) -> u64 {
+    (2 * 10_u64.pow(u32::from(digits))).next_power_of_two()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod csv;
 pub mod hgrm;
 pub mod hlog;
 pub mod json;
+pub mod merge;
 mod spectrum;
 mod style;
 mod summary;

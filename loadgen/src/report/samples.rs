@@ -10,7 +10,7 @@ pub(crate) const MS: u64 = 1_000_000;
 /// A closed loop: 200,000 answers in two seconds after half a second of warm-up, each about a third of a millisecond, one
 /// in a hundred slow.
 pub(crate) fn closed() -> Run {
-    let mut run = Recorder::merge(vec![recorded(200_000, |n| (n * 10_000, n * 10_000))], facts(LoadModel::Closed));
+    let mut run = Recorder::merge(vec![recorded(1, 200_000, |n| (n * 10_000, n * 10_000))], facts(LoadModel::Closed));
     run.validity = verdict::judge(&run, false, 0);
     run
 }
@@ -18,7 +18,7 @@ pub(crate) fn closed() -> Run {
 /// An open loop that was sent late during one tenth of a second, with two URLs, errors, and an SLO that it breached.
 pub(crate) fn open() -> Run {
     let stall = |n: u64| (n * 10_000, if (100_000..110_000).contains(&n) { 1_100 * MS } else { n * 10_000 });
-    let mut recorder = recorded(200_000, stall);
+    let mut recorder = recorded(2, 200_000, stall);
     for n in 0..3 {
         recorder.error(1, ErrorClass::Reset, Some(104), 2_000 * MS + n, || String::from("after 512 bytes of the body"));
     }
@@ -38,7 +38,7 @@ pub(crate) fn open() -> Run {
 /// A run of so many answers over two seconds, by the factor that its latencies are stretched by.
 pub(crate) fn stretched(answers: u64, factor: f64) -> Run {
     let step = 2_000 * MS / answers.max(1);
-    let mut recorder = Recorder::new(&config());
+    let mut recorder = Recorder::new(&config(1));
     for n in 0..answers {
         recorder.response(answer(n, n * step, n * step, factor));
     }
@@ -47,19 +47,34 @@ pub(crate) fn stretched(answers: u64, factor: f64) -> Run {
     run
 }
 
-fn config() -> RecorderConfig {
-    RecorderConfig { warmup_ns: 500 * MS, interval_ns: 500 * MS, urls: 2, connections: 4 }
+/// A run of answers at those milliseconds of the window, which took so many ns.
+pub(crate) fn recorded_at(samples: &[(u64, u32)]) -> Run {
+    let mut recorder = Recorder::new(&config(1));
+    for &(done_ms, took_ns) in samples {
+        let done_ns = (500 + done_ms) * MS;
+        let sent_ns = done_ns.saturating_sub(u64::from(took_ns));
+        let moments =
+            Completion { intended_ns: sent_ns / 2, sent_ns, first_byte_ns: done_ns, done_ns, ..Completion::default() };
+        recorder.response(Completion { status: 200 + (took_ns % 3) as u16, wire_bytes: 7, ..moments });
+        recorder.lag(u64::from(took_ns % 1_000));
+        recorder.batch(1 + took_ns % 64, u64::from(took_ns % 5_000));
+    }
+    Recorder::merge(vec![recorder], facts(LoadModel::Closed))
 }
 
-fn recorded(answers: u64, moments: impl Fn(u64) -> (u64, u64)) -> Recorder {
-    let mut recorder = Recorder::new(&config());
+fn config(urls: usize) -> RecorderConfig {
+    RecorderConfig { warmup_ns: 500 * MS, interval_ns: 500 * MS, urls, connections: 4 }
+}
+
+fn recorded(urls: u16, answers: u64, moments: impl Fn(u64) -> (u64, u64)) -> Recorder {
+    let mut recorder = Recorder::new(&config(usize::from(urls)));
     for conn in 0..4 {
         recorder.connected(80_000 + conn * 10_000);
     }
     let mut pending: Vec<Completion> = (0..answers)
         .map(|n| {
             let (intended, sent) = moments(n);
-            answer(n, intended, sent, 1.0)
+            Completion { url: u16::from(n % 4 == 3) % urls, ..answer(n, intended, sent, 1.0) }
         })
         .collect();
     pending.sort_by_key(|at| at.done_ns);
@@ -79,7 +94,7 @@ fn answer(n: u64, intended: u64, sent: u64, factor: f64) -> Completion {
     let slow = if n % 100 == 99 { 900_000 + n % 7_919 * 100 } else { 0 };
     let service = ((300_000 + n * 7 % 60_000 + slow) as f64 * factor) as u64;
     Completion {
-        url: u16::from(n % 4 == 3),
+        url: 0,
         intended_ns: 500 * MS + intended,
         sent_ns: 500 * MS + sent,
         first_byte_ns: 500 * MS + sent + service - 20_000,

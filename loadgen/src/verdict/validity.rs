@@ -85,7 +85,7 @@ impl Validity {
 }
 
 impl Reason {
-    fn invalid(text: String) -> Reason {
+    pub(crate) fn invalid(text: String) -> Reason {
         Reason { verdict: Verdict::Invalid, text }
     }
 
