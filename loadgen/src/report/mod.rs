@@ -8,6 +8,7 @@ pub mod merge;
 mod spectrum;
 mod style;
 mod summary;
+pub mod svg;
 pub mod units;
 
 pub use style::{Colour, Style};
