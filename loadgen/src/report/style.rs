@@ -60,6 +60,11 @@ impl Style {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
+    /// The lines of a paragraph.
+    pub(crate) fn wrapped(&self, text: &str) -> Vec<String> {
+        wrap(text, self.width)
+    }
+
     /// Appends a paragraph, broken at spaces, each line behind `indent`.
     pub(crate) fn paragraph(&self, out: &mut String, indent: &str, text: &str) {
         self.hanging(out, indent, indent.len(), text);

@@ -379,10 +379,8 @@ fn machine(out: &mut String, run: &Run, style: &Style) {
         plural(u64::from(host.cores), "core"),
         run.facts.seed
     );
-    let mut lines = String::new();
-    style.paragraph(&mut lines, "", &text);
-    for line in lines.lines() {
-        let _ = writeln!(out, "{}", style.paint(Colour::Faint, line));
+    for line in style.wrapped(&text) {
+        let _ = writeln!(out, "{}", style.paint(Colour::Faint, &line));
     }
 }
 
@@ -394,18 +392,8 @@ fn push_lines(out: &mut String, lines: Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples;
+    use super::super::{samples, transcript};
     use super::*;
-
-    /// The text that is committed; `UPDATE_TRANSCRIPTS=1 cargo test` writes it anew, to be read before it is committed.
-    fn transcript(name: &str, text: &str) {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(name);
-        if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
-            std::fs::write(&path, text).expect("written");
-        }
-        let expected = std::fs::read_to_string(&path).expect("a transcript");
-        assert_eq!(text, expected, "{name} differs; UPDATE_TRANSCRIPTS=1 writes it anew");
-    }
 
     #[test]
     fn a_closed_loop_reads_as_in_its_transcript() {
