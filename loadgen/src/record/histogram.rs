@@ -3,6 +3,7 @@
 //! HdrHistogram's cells are fixed at three digits up to an hour, so recording neither allocates nor fails, two histograms
 //! add up cell by cell, and what is written in its V2 format is read back equal.
 
+use std::fmt;
 use std::io::Read as _;
 
 use base64::Engine as _;
@@ -44,7 +45,7 @@ pub enum Unit {
 }
 
 /// Samples, to three digits.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Hist {
     unit: Unit,
     cells: Histogram<u64>,
@@ -234,6 +235,14 @@ fn check_head(plain: &[u8]) -> Result<(), String> {
         (true, Some(_), Some(digits)) if digits <= u32::from(DIGITS) => Ok(()),
         (true, Some(_), Some(digits)) => Err(format!("a histogram of {digits} digits; at most {DIGITS} are read")),
         _ => Err(String::from("not a histogram in the V2 format")),
+    }
+}
+
+/// Without its 34,000 cells.
+impl fmt::Debug for Hist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, clamped, mean) = (self.count(), self.clamped, self.mean());
+        write!(f, "Hist({count} samples, {clamped} clamped, {}..{mean:.1}..{} {:?})", self.min(), self.max(), self.unit)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The run, cut into intervals: each closed one is kept as its few kilobytes of V2 format, not as 270 KiB of cells.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use hdrhistogram::serialization::V2Serializer;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use super::percentile::Percentile;
 pub const INTERVAL_NS_MIN: u64 = 10_000_000;
 
 /// One interval of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// When it began, since the start of the run.
     pub start_ns: u64,
@@ -70,12 +71,6 @@ impl PackedHist {
 }
 
 impl Interval {
-    /// Without any event.
-    #[must_use]
-    pub fn empty(start_ns: u64, duration_ns: u64) -> Interval {
-        Interval { start_ns, duration_ns, responses: 0, errors: 0, wire_bytes: 0, response: PackedHist::default() }
-    }
-
     /// Answers a second.
     #[must_use]
     pub fn rate(&self) -> f64 {
@@ -180,15 +175,21 @@ impl IntervalSeries {
     }
 }
 
-/// The intervals of several threads as one series, by number; their answers are added to `response`.
-pub(super) fn merge(closed: Vec<Closed>, response: &mut Hist) -> BTreeMap<u64, Interval> {
+/// The intervals of several threads as one series, by number; their answers are added to `response`. What ended while the
+/// run was being stopped belongs to its last interval.
+pub(super) fn merge(
+    closed: Vec<Closed>,
+    numbers: &RangeInclusive<u64>,
+    response: &mut Hist,
+) -> BTreeMap<u64, Interval> {
     let mut by_number: BTreeMap<u64, Vec<Closed>> = BTreeMap::new();
     for interval in closed {
-        by_number.entry(interval.number).or_default().push(interval);
+        let number = interval.number.clamp(*numbers.start(), *numbers.end());
+        by_number.entry(number).or_default().push(interval);
     }
     let mut sum = Hist::durations();
     let merged = by_number.into_iter().map(|(number, parts)| {
-        let mut interval = Interval::empty(0, 0);
+        let mut interval = Interval::default();
         sum.clear();
         for part in &parts {
             interval.responses += part.responses;

@@ -186,7 +186,8 @@ impl Recorder {
         }
     }
 
-    /// A request was sent so long after the schedule wanted it.
+    /// The generator sent a request so long after it could have: after the schedule's moment, and after a connection was
+    /// free for it. Waiting for a free connection is the server's doing, and no lag.
     #[inline]
     pub fn lag(&mut self, ns: u64) {
         if self.now_ns >= self.config.warmup_ns {
@@ -239,7 +240,7 @@ impl Recorder {
             recorder.add_to(&mut run, &mut intervals, &mut errors);
         }
         run.errors = errors.into_kinds();
-        let intervals = intervals::merge(intervals, &mut run.latency.response);
+        let intervals = intervals::merge(intervals, &run.interval_numbers(), &mut run.latency.response);
         run.set_intervals(intervals);
         run
     }

@@ -1,6 +1,7 @@
 //! The result of a run: plain data, and all that every report is made from.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -176,19 +177,23 @@ impl Run {
         (self.measured.responses > 0).then(|| server.cpu_ns() as f64 / self.measured.responses as f64)
     }
 
+    /// The numbers of the first and the last interval of the window.
+    pub(super) fn interval_numbers(&self) -> RangeInclusive<u64> {
+        let number = |at_ns: u64| at_ns / self.interval_ns.max(1);
+        let first = number(self.facts.warmup_ns);
+        first..=number(self.facts.elapsed_ns.saturating_sub(1)).max(first)
+    }
+
     /// Sets the intervals of the window: those without events too, the first and last as short as they were.
     pub(super) fn set_intervals(&mut self, mut found: BTreeMap<u64, Interval>) {
-        let length = self.interval_ns.max(1);
         let (from, to) = (self.facts.warmup_ns, self.facts.elapsed_ns);
-        let last_with_events = found.last_key_value().map(|(&number, _)| number + 1);
-        let end = to.div_ceil(length).max(last_with_events.unwrap_or(0));
-        let first = (from / length).min(found.first_key_value().map_or(u64::MAX, |(&number, _)| number));
-        self.intervals = (first..end)
+        let numbers = self.interval_numbers();
+        self.intervals = numbers
             .map(|number| {
-                let (start, stop) = (number * length, (number + 1) * length);
-                let (start, stop) = (start.max(from.min(stop)), stop.min(to.max(start)));
-                let mut interval = found.remove(&number).unwrap_or_else(|| Interval::empty(start, 0));
-                (interval.start_ns, interval.duration_ns) = (start, stop.saturating_sub(start));
+                let start_ns = (number * self.interval_ns).max(from);
+                let stop_ns = ((number + 1) * self.interval_ns).min(to);
+                let mut interval = found.remove(&number).unwrap_or_default();
+                (interval.start_ns, interval.duration_ns) = (start_ns, stop_ns.saturating_sub(start_ns));
                 interval
             })
             .collect();

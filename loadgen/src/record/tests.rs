@@ -83,6 +83,17 @@ fn the_intervals_have_no_gaps_and_the_window_s_edges() {
 }
 
 #[test]
+fn what_ends_while_the_run_is_stopped_belongs_to_the_last_interval() {
+    let mut recorder = Recorder::new(&config());
+    recorder.response(answer(110, 110, 120));
+    recorder.response(answer(110, 110, 299));
+    recorder.response(answer(110, 110, 305));
+    let run = Recorder::merge(vec![recorder], facts(300));
+    let rows: Vec<_> = run.intervals.iter().map(|i| (i.start_ns / MS, i.duration_ns / MS, i.responses)).collect();
+    assert_eq!(rows, [(100, 100, 1), (200, 100, 2)]);
+}
+
+#[test]
 fn urls_and_statuses_are_counted_and_unknown_ones_lose_nothing() {
     let mut recorder = Recorder::new(&config());
     recorder.response(answer(110, 110, 120));

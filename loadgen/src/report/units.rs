@@ -21,6 +21,13 @@ pub fn duration_f64(ns: f64) -> String {
     scaled(ns, DURATIONS)
 }
 
+/// A duration that is round, as on an axis: `500 us`, `1 ms`, `1.5 ms`.
+#[must_use]
+pub fn round_duration(ns: f64) -> String {
+    let text = duration_f64(ns);
+    text.split_once(' ').map_or_else(|| text.clone(), |(number, unit)| format!("{} {unit}", trimmed(number)))
+}
+
 /// `1.52 GB`.
 #[must_use]
 pub fn bytes(bytes: f64) -> String {
@@ -43,6 +50,12 @@ pub fn count(count: u64) -> String {
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")
+}
+
+/// `1 error`, `2,000 errors`.
+#[must_use]
+pub fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// `99.5%`, `0.01%`; never `100%` or `0%` for what is not quite so.
@@ -166,6 +179,7 @@ mod tests {
         for (ns, text) in table {
             assert_eq!(duration(*ns), *text);
         }
+        assert_eq!([1e6, 1.5e6, 5e5, 2e9].map(round_duration), ["1 ms", "1.5 ms", "500 us", "2 s"]);
         assert_eq!(duration_f64(0.5), "0.500 ns");
         assert_eq!(duration_f64(487.4), "487 ns");
     }

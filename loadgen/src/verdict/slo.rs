@@ -93,19 +93,24 @@ impl Slo {
 }
 
 impl SloResult {
-    /// `SLO held: p99<2ms (1.20 ms)`.
+    /// `SLO held`, `SLO undecided` or `SLO BREACHED`.
     #[must_use]
-    pub fn line(&self) -> String {
-        let word = match self.outcome {
-            Outcome::Held => "held",
-            Outcome::CannotSay => "undecided",
-            Outcome::Breached => "BREACHED",
-        };
+    pub fn word(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Held => "SLO held",
+            Outcome::CannotSay => "SLO undecided",
+            Outcome::Breached => "SLO BREACHED",
+        }
+    }
+
+    /// `p99<2ms (1.20 ms), err<0.1% (0 of 200,000)`.
+    #[must_use]
+    pub fn details(&self) -> String {
         let term = |term: &TermResult| {
             let mark = if term.outcome == Outcome::Breached && self.terms.len() > 1 { "breached, " } else { "" };
             format!("{} ({mark}{})", term.term, term.measured)
         };
-        format!("SLO {word}: {}", self.terms.iter().map(term).collect::<Vec<_>>().join(", "))
+        self.terms.iter().map(term).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -243,6 +248,101 @@ impl fmt::Display for Term {
             Measure::Mean => write!(f, "mean{sign}{}", units::exact_duration(self.bound)),
             Measure::ErrorShare => write!(f, "err{sign}{}%", self.bound * 100.0),
             Measure::Rate => write!(f, "rate{sign}{}", self.bound),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::samples;
+
+    fn outcome(slo: &str, run: &Run) -> (Outcome, String) {
+        let result = slo.parse::<Slo>().expect(slo).evaluate(run);
+        (result.outcome, result.details())
+    }
+
+    #[test]
+    fn each_measure_holds_or_not() {
+        let run = samples::stretched(100_000, 1.0);
+        for (slo, expected) in [
+            ("p99<2ms", Outcome::Held),
+            ("p99<100us", Outcome::Breached),
+            ("p99.9<10ms", Outcome::Held),
+            ("p99.99<10ms", Outcome::CannotSay),
+            ("p50<=1ms, max<1s", Outcome::Held),
+            ("mean<1ns", Outcome::Breached),
+            ("err<0.1%", Outcome::Held),
+            ("err<=0", Outcome::Held),
+            ("err<0.000001%", Outcome::CannotSay),
+            ("rate>10k", Outcome::Held),
+            ("rate>=1m", Outcome::Breached),
+            ("p99.99<10ms,rate>1m", Outcome::Breached),
+        ] {
+            let (found, why) = outcome(slo, &run);
+            assert_eq!(found, expected, "{slo}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_percentile_of_too_few_answers_is_undecided_unless_too_many_are_above() {
+        let run = samples::stretched(5_000, 1.0);
+        assert_eq!(
+            outcome("p99<100us", &run),
+            (Outcome::Breached, String::from("p99<100us (100% of 5,000 answers took longer)"))
+        );
+        assert_eq!(
+            outcome("p99<2ms", &run),
+            (Outcome::CannotSay, String::from("p99<2ms (5,000 answers, 10,000 needed)"))
+        );
+        let nothing = samples::stretched(0, 1.0);
+        for slo in ["p99<1s", "max<1s", "mean<1s", "err<1%"] {
+            assert_eq!(outcome(slo, &nothing).0, Outcome::CannotSay, "{slo}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error_that_says_what_can() {
+        for (text, hint) in [
+            ("", "is no bound"),
+            ("p99", "is no bound"),
+            ("p99<2ms,", "is no bound"),
+            ("p100<2ms", "between 0 and 100"),
+            ("latency<2ms", "nothing that can be bounded"),
+            ("p99<2", "has no unit"),
+            ("p99>2ms", "only a rate has a lower bound"),
+            ("rate<50k", "a rate has a lower bound"),
+            ("err<0", "write err<=0"),
+            ("err<200%", "more than all"),
+        ] {
+            let error = text.parse::<Slo>().expect_err(text);
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            percentile in 1..9_999_999_u32, ns in 1..100_000_000_000_u64, parts in 1..1_000_000_u32, rate in 1..10_000_000_u32,
+        ) {
+            let percentile = format!("{}.{:05}", percentile / 100_000, percentile % 100_000);
+            let text = format!("p{percentile}<{ns}ns,max<={ns}ns,err<{}%,rate>{rate}", f64::from(parts) / 1e4);
+            let slo: Slo = text.parse().expect("valid");
+            prop_assert_eq!(slo.to_string().parse::<Slo>().expect("its own text").to_string(), slo.to_string());
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "[a-z0-9.<>=,% \u{b5}]{0,24}") {
+            let _ = text.parse::<Slo>();
+        }
+
+        #[test]
+        fn a_looser_bound_holds_where_a_tighter_one_did(ns in 1..5_000_000_u64, more in 0..5_000_000_u64) {
+            let run = samples::stretched(20_000, 1.0);
+            let holds = |ns: u64| outcome(&format!("p99<{ns}ns"), &run).0 == Outcome::Held;
+            prop_assert!(!holds(ns) || holds(ns + more));
         }
     }
 }

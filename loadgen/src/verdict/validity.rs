@@ -85,7 +85,7 @@ impl Validity {
 }
 
 impl Reason {
-    fn invalid(text: String) -> Reason {
+    pub(crate) fn invalid(text: String) -> Reason {
         Reason { verdict: Verdict::Invalid, text }
     }
 
@@ -109,7 +109,7 @@ fn emptiness(run: &Run) -> Option<String> {
     let nothing = run.measured.responses == 0 && run.measured.errors == 0;
     nothing.then(|| match run.warmup.errors {
         0 => String::from("nothing was measured: no request ended in the window"),
-        errors => format!("nothing was measured: {} errors during the warm-up", units::count(errors)),
+        errors => format!("nothing was measured: {} during the warm-up", units::plural(errors, "error")),
     })
 }
 
@@ -118,7 +118,7 @@ fn error_fault(run: &Run, errors_max: u64) -> Option<String> {
     (errors > errors_max).then(|| {
         let share = units::share(run.measured.error_share());
         let kind = run.errors.first().map_or("", |kind| kind.class.name());
-        format!("{} errors ({share}), most of them {kind}", units::count(errors))
+        format!("{} ({share}), most of them {kind}", units::plural(errors, "error"))
     })
 }
 
@@ -159,4 +159,88 @@ fn generator_fault(run: &Run) -> Option<String> {
 fn steal_fault(run: &Run) -> Option<String> {
     let share = run.facts.steal_share.filter(|&share| share > STEAL_SHARE_MAX)?;
     Some(format!("the hypervisor took {} of the CPU time", units::share(share)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    /// The verdict on a run that is valid but for one change.
+    fn judged(strict: bool, change: impl FnOnce(&mut Run)) -> (Verdict, String) {
+        let mut run = samples::closed();
+        change(&mut run);
+        let validity = judge(&run, strict, 0);
+        (validity.verdict, validity.line())
+    }
+
+    fn open(run: &mut Run, offered: u64) {
+        run.facts.load.model = LoadModel::Open;
+        run.facts.load.offered_requests = Some(offered);
+    }
+
+    #[test]
+    fn a_sound_run_is_valid() {
+        assert_eq!(judged(true, |_| {}), (Verdict::Valid, String::from("valid")));
+        assert_eq!(judged(true, |run| open(run, 200_100)).0, Verdict::Valid);
+    }
+
+    #[test]
+    fn a_saturated_generator_limits_a_closed_loop_and_invalidates_the_rest() {
+        let saturate = |run: &mut Run| run.facts.generator.busiest_thread_share = 0.97;
+        let (verdict, line) = judged(false, saturate);
+        assert_eq!(verdict, Verdict::GeneratorLimited);
+        assert_eq!(line, "generator-limited: the generator used 97% of its core (at most 85% is sound)");
+        assert_eq!(judged(true, saturate).0, Verdict::Invalid);
+        let both = |run: &mut Run| {
+            saturate(run);
+            open(run, 200_000);
+        };
+        assert_eq!(judged(false, both).0, Verdict::Invalid);
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_number() {
+        let (_, line) = judged(false, |run| run.measured.errors = 12);
+        assert!(line.starts_with("INVALID: 12 errors (0.006%)"), "{line}");
+        let (_, line) = judged(false, |run| open(run, 210_000));
+        assert!(line.contains("100,000/s of 105,000/s offered were achieved (95.2%)"), "{line}");
+        let (_, line) = judged(false, |run| run.facts.steal_share = Some(0.05));
+        assert_eq!(line, "generator-limited: the hypervisor took 5% of the CPU time");
+        let late = |ns: u64| {
+            judged(false, |run| {
+                open(run, 200_000);
+                (0..10_000).for_each(|_| run.generator.lag.record(ns));
+            })
+        };
+        assert_eq!(late(20_000).0, Verdict::Valid);
+        assert!(late(500_000).1.contains("p99 of the schedule lag is 500 us, over 10% of the median of 330 us"));
+    }
+
+    #[test]
+    fn a_run_of_few_requests_may_miss_those_in_flight() {
+        let few = |offered| {
+            judge(
+                &{
+                    let mut run = samples::stretched(50, 1.0);
+                    open(&mut run, offered);
+                    run
+                },
+                false,
+                0,
+            )
+            .verdict
+        };
+        assert_eq!((few(55), few(70)), (Verdict::Valid, Verdict::Invalid));
+    }
+
+    #[test]
+    fn the_gravest_reason_comes_first() {
+        let (verdict, line) = judged(false, |run| {
+            run.facts.steal_share = Some(0.5);
+            run.measured.errors = 1;
+        });
+        assert_eq!(verdict, Verdict::Invalid);
+        assert!(line.starts_with("INVALID: 1 error ") && line.ends_with("CPU time"), "{line}");
+    }
 }
