@@ -40,7 +40,20 @@ pub fn run<P>(plan: &Arc<Plan>, about: &About, progress: impl FnOnce(Vec<Arc<Liv
     }
     let after = Watched::now(about);
     drop(shown);
-    let Finished { recorders, usage, started_unix_ms } = running.finish()?;
+    let finished = running.finish()?;
+    let mut run = result(plan, finished, about);
+    run.facts.server = before.server.zip(after.server).map(|(before, after)| after.since(&before));
+    run.facts.steal_share =
+        before.machine.zip(after.machine).and_then(|(before, after)| after.steal_share_since(&before));
+    run.facts.listen_overflows =
+        before.overflows.zip(after.overflows).map(|(before, after)| after.saturating_sub(before));
+    Ok(run)
+}
+
+/// The result of a run, without what is seen from outside.
+#[must_use]
+pub fn result(plan: &Plan, finished: Finished, about: &About) -> Run {
+    let Finished { recorders, usage, started_unix_ms } = finished;
     let open = plan.load != schedule::Load::Closed;
     let facts = RunFacts {
         command_line: about.words.clone(),
@@ -69,11 +82,11 @@ pub fn run<P>(plan: &Arc<Plan>, about: &About, progress: impl FnOnce(Vec<Arc<Liv
             rss_bytes: crate::watch::own_rss_bytes(),
             enters: usage.enters,
         },
-        server: before.server.zip(after.server).map(|(before, after)| after.since(&before)),
-        steal_share: before.machine.zip(after.machine).and_then(|(before, after)| after.steal_share_since(&before)),
-        listen_overflows: before.overflows.zip(after.overflows).map(|(before, after)| after.saturating_sub(before)),
+        server: None,
+        steal_share: None,
+        listen_overflows: None,
     };
-    Ok(Recorder::merge(recorders, facts))
+    Recorder::merge(recorders, facts)
 }
 
 /// What is looked at from outside, at one moment.

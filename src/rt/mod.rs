@@ -39,6 +39,8 @@ mod builder;
 mod direct;
 mod mailbox;
 mod select;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod sim_tests;
 pub(crate) mod spawner;

@@ -81,8 +81,10 @@ struct Connection<'t> {
     head: Option<Head>,
     first_byte_ns: u64,
     sum: crc32fast::Hasher,
-    /// Since when another request could have been sent.
+    /// Since when another request could have been sent, had there been a connection.
     free_ns: u64,
+    /// Since when it can be sent on this one.
+    ready_ns: u64,
     sent: u64,
     answered: u64,
     /// It is to end when what is in flight has been answered.
@@ -134,6 +136,7 @@ impl<'t> Connection<'t> {
             first_byte_ns: 0,
             sum: crc32fast::Hasher::new(),
             free_ns,
+            ready_ns: thread.elapsed_ns(),
             sent: 0,
             answered: 0,
             closing: false,
@@ -249,7 +252,8 @@ impl<'t> Connection<'t> {
         let mut recorder = thread.recorder.borrow_mut();
         for new in self.in_flight.iter_mut().skip(before) {
             new.sent_ns = now_ns;
-            recorder.lag(now_ns.saturating_sub(new.intended_ns));
+            // Late by our own fault: a request that had to wait for this connection was not.
+            recorder.lag(now_ns.saturating_sub(new.intended_ns.max(self.ready_ns)));
         }
         thread.sent(count as u64, now_ns);
         Some(match thread.plan.traffic.only() {
@@ -315,6 +319,7 @@ impl<'t> Connection<'t> {
         self.closing |= !head.keeps_alive || plan.close.is_due(self.answered, rng);
         let rest_ns = plan.think.draw(rng);
         self.free_ns = now_ns + rest_ns;
+        self.ready_ns = self.free_ns;
         if rest_ns > 0 {
             self.thinking = Some(time::alarm(thread.moment(self.free_ns)));
         }

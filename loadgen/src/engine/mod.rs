@@ -101,6 +101,20 @@ pub fn start(plan: &Arc<Plan>) -> Result<Running, Failure> {
     Ok(Running { threads, lives, start_ns, started_unix_ms: started.as_millis() as u64 })
 }
 
+/// Makes the run of a plan with one thread on this thread, on a runtime that `make` builds: in a simulated world, say.
+///
+/// # Errors
+/// [`Failure`].
+///
+/// # Panics
+/// If this thread had a runtime before.
+pub fn run_here(plan: &Arc<Plan>, make: impl FnOnce(rt::Builder) -> rt::Runtime) -> Result<Finished, Failure> {
+    let runtime = make(thread::builder(plan, 0));
+    let soon = |_| Some(rt::time::Instant::fresh().as_nanos() + HEAD_START_NS);
+    let (recorder, usage) = thread::run_on(runtime, plan, 0, soon)?;
+    Ok(Finished { recorders: vec![recorder], usage, started_unix_ms: 0 })
+}
+
 impl Running {
     /// Whether every thread has ended.
     #[must_use]

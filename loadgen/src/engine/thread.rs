@@ -129,17 +129,30 @@ pub(super) fn main(
         let cpu = plan.cpus[number as usize % plan.cpus.len()];
         rt::set_affinity(&[cpu]).map_err(|error| Failure::Pin(cpu, error))?;
     }
+    let runtime = builder(plan, number).build().map_err(Failure::Ring)?;
+    // A thread that cannot be heard has nobody who waits for it.
+    run_on(runtime, plan, number, |live| {
+        drop(tell.send(live));
+        drop(tell);
+        start()
+    })
+}
+
+/// Connects, says so to `start`, which knows when time begins, and runs until the end.
+pub(super) fn run_on(
+    runtime: rt::Runtime,
+    plan: &Arc<Plan>,
+    number: u32,
+    start: impl FnOnce(Arc<Live>) -> Option<u64>,
+) -> Result<(Recorder, Usage), Failure> {
     let connections = plan.share(plan.connections, number);
-    let runtime = builder(plan, connections).build().map_err(Failure::Ring)?;
     let thread = Rc::new(Thread::new(plan, number, connections));
     runtime.block_on(thread.connect_all(connections));
     if let (Some(why), 0) = (thread.first_failure.get(), thread.tally.borrow().connected) {
         return Err(Failure::Connect(why.clone()));
     }
-    // A thread that cannot be heard has nobody who waits for it.
-    drop(tell.send(thread.recorder.borrow().live()));
-    drop(tell);
-    let Some(start_ns) = start() else { return Err(Failure::Panicked) };
+    let live = thread.recorder.borrow().live();
+    let Some(start_ns) = start(live) else { return Err(Failure::Panicked) };
     runtime.block_on(thread.run(start_ns));
     drop(runtime);
     let Ok(thread) = Rc::try_unwrap(thread) else { return Err(Failure::Panicked) };
@@ -147,14 +160,16 @@ pub(super) fn main(
 }
 
 /// Receive buffers hold a small answer whole; there are as many as connections can have answers at a time, up to 32 MiB.
-fn builder(plan: &Plan, connections: u32) -> rt::Builder {
+pub(super) fn builder(plan: &Plan, number: u32) -> rt::Builder {
+    let connections = plan.share(plan.connections, number);
     let buffers = connections.next_power_of_two().clamp(64, 2048) as u16;
     // A slot for each connection, for as many that are still being closed, and some for nothing in particular.
     let slots = connections.saturating_mul(2).saturating_add(64);
     // The kernel allows no larger table than that, though its descriptors are none of the process's.
     let most = u32::try_from(rt::net::raise_descriptor_limit()).unwrap_or(u32::MAX);
     let slots = slots.min(most);
-    rt::Builder::new().direct_slots(slots).recv_buffers(buffers, 16 << 10).spin(plan.spin)
+    let builder = rt::Builder::new().sharers(plan.threads as usize);
+    builder.direct_slots(slots).recv_buffers(buffers, 16 << 10).spin(plan.spin)
 }
 
 impl Thread {
