@@ -2,8 +2,9 @@
 //!
 //! Plain blocking sockets, a thread for each connection, and the system's sleep: nothing that the generator uses.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -35,7 +36,8 @@ struct Shared {
     stopping: AtomicBool,
     requests: AtomicU64,
     delays: Mutex<Delays>,
-    streams: Mutex<Vec<TcpStream>>,
+    /// By number, so that those that are over can be taken out.
+    streams: Mutex<HashMap<u64, TcpStream>>,
 }
 
 /// The delays as they were: a sleep lasts longer than it was asked to.
@@ -114,8 +116,8 @@ impl Drop for Sink {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Wakes the accept.
         let _ = TcpStream::connect(self.addr);
-        for stream in self.shared.streams.lock().expect("nobody panics with it").drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+        for stream in self.shared.streams.lock().expect("nobody panics with it").values() {
+            let _ = stream.shutdown(Shutdown::Both);
         }
         let _ = self.listener.take().map(JoinHandle::join);
     }
@@ -124,27 +126,32 @@ impl Drop for Sink {
 impl Shared {
     fn listen(self: &Arc<Shared>, listener: &TcpListener) {
         let mut threads = Vec::new();
-        for stream in listener.incoming() {
+        for (number, stream) in (0..).zip(listener.incoming()) {
             if self.stopping.load(Ordering::SeqCst) {
                 break;
             }
             let Ok(stream) = stream else { continue };
             if let Ok(other) = stream.try_clone() {
-                self.streams.lock().expect("nobody panics with it").push(other);
+                self.streams.lock().expect("nobody panics with it").insert(number, other);
             }
             let shared = Arc::clone(self);
             // The end of a client is no fault of the sink.
-            threads.push(std::thread::spawn(move || drop(shared.serve(stream))));
+            threads.push(std::thread::spawn(move || {
+                let _ = shared.serve(&stream);
+                // Not by dropping it: there is the other descriptor.
+                let _ = stream.shutdown(Shutdown::Both);
+                shared.streams.lock().expect("nobody panics with it").remove(&number);
+            }));
         }
         // Those that came while it stopped.
-        for stream in self.streams.lock().expect("nobody panics with it").drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+        for stream in self.streams.lock().expect("nobody panics with it").values() {
+            let _ = stream.shutdown(Shutdown::Both);
         }
         threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 
     /// Requests have no bodies here: each ends with an empty line.
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut received = Vec::new();
         let mut buffer = [0; 16 << 10];

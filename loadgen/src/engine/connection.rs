@@ -314,7 +314,7 @@ impl<'t> Connection<'t> {
                 thread.recorder.borrow_mut().error(oldest.url, broken.class, None, now_ns, || broken.detail);
             }
         }
-        thread.ended();
+        thread.ended(now_ns);
         let rng = &mut thread.rng.borrow_mut();
         self.closing |= !head.keeps_alive || plan.close.is_due(self.answered, rng);
         let rest_ns = plan.think.draw(rng);
@@ -362,7 +362,7 @@ impl<'t> Connection<'t> {
         for (at, lost) in self.in_flight.drain(..).enumerate() {
             let cause = if at == 0 { broken } else { &others };
             recorder.error(lost.url, cause.class, cause.errno, now_ns, || cause.detail.clone());
-            self.thread.ended();
+            self.thread.ended(now_ns);
         }
         self.free_ns = now_ns;
     }

@@ -89,6 +89,8 @@ pub(super) struct Thread {
     begun: Cell<u64>,
     /// Requests that were sent and have neither an answer nor an error yet.
     in_flight: Cell<u64>,
+    /// When the latest of those that are over ended, since the start.
+    last_end_ns: Cell<u64>,
     /// Connections whose first connect is not through.
     unmade: Cell<u32>,
     first_failure: OnceCell<String>,
@@ -198,6 +200,7 @@ impl Thread {
             tally: RefCell::default(),
             begun: Cell::new(0),
             in_flight: Cell::new(0),
+            last_end_ns: Cell::new(0),
             unmade: Cell::new(connections),
             first_failure: OnceCell::new(),
             turn: Cell::new(Turn::default()),
@@ -243,7 +246,8 @@ impl Thread {
     fn finish(&self, baseline: Baseline) {
         self.note_turn(u64::MAX);
         let bound_ns = Some(self.plan.bounds.duration_ns).filter(|_| self.plan.bounds.requests == u64::MAX);
-        let elapsed_ns = self.elapsed_ns().max(bound_ns.unwrap_or(0));
+        let elapsed_ns = self.last_end_ns.get().max(bound_ns.unwrap_or(0));
+        let elapsed_ns = if elapsed_ns == 0 { self.elapsed_ns() } else { elapsed_ns };
         self.recorder.borrow_mut().advance(elapsed_ns);
         let now = Baseline::now();
         let mut tally = self.tally.borrow_mut();
@@ -384,7 +388,8 @@ impl Thread {
     }
 
     /// A request has its answer, or its error.
-    pub(super) fn ended(&self) {
+    pub(super) fn ended(&self, at_ns: u64) {
+        self.last_end_ns.set(at_ns);
         let left = self.in_flight.get() - 1;
         self.in_flight.set(left);
         if left == 0 && self.over.get() {
