@@ -59,6 +59,25 @@ fn a_taken_port_is_refused() {
     server.stop();
 }
 
+/// The first forty cores took it all: each had the largest ring that still fitted.
+#[test]
+fn sixty_four_cores_share_the_usual_locked_memory() {
+    if !support::skip_or_fail("setpriv") || !support::skip_or_fail("prlimit") {
+        return;
+    }
+    let site = site();
+    let mut command = Command::new("prlimit");
+    command.arg("--memlock=8388608:8388608");
+    if rustix::process::geteuid().is_root() {
+        // Root is exempt by this capability; nobody else has it.
+        command.args(["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-all"]);
+    }
+    command.arg(Launch::binary());
+    let server = Launch::bare(command, site.root()).arg_os(site.root()).args(["-p", "0", "--cores", "64"]).start();
+    assert_eq!(server.get("/").expect(200).text(), "home");
+    server.stop();
+}
+
 #[test]
 fn many_cores_on_a_small_machine() {
     let site = site();

@@ -4,6 +4,22 @@
 //! behind the same bug here.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod engine;
+pub mod plan;
+pub mod prepare;
+pub mod reader;
 pub mod record;
 pub mod report;
+pub mod rng;
+pub mod scenario;
+pub mod schedule;
+pub mod search;
+pub mod selfcheck;
+pub mod session;
+pub mod sink;
+pub mod sources;
+pub mod target;
+pub mod traffic;
 pub mod verdict;
+pub mod watch;

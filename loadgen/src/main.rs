@@ -1,9 +1,9 @@
 //! The command line of the load generator.
 
+mod app;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = clap::Command::new("loadgen").about("Loads an HTTP/1.1 server and says what it measured");
-    arguments.get_matches();
-    ExitCode::SUCCESS
+    app::main(std::env::args_os().collect())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::direct::DirectTable;
 use super::driver::{Driver, uring::Uring};
@@ -12,12 +13,15 @@ use super::mailbox::{self, Bell, Mailbox};
 use super::op::{HELD_BUFFERS_MAX, Slots};
 use super::sys::buf_ring::BufRing;
 use super::sys::ring::{RingSizes, message_from_outside};
-use super::{CORE, Core, Runtime, stats, sys, task, timer};
+use super::{CORE, Core, Runtime, alarm, stats, sys, task, timer};
 
 /// What a runtime is made with.
 #[derive(Clone, Debug)]
 pub struct Builder {
     sizes: RingSizes,
+    spin: Duration,
+    /// Runtimes of this process that share its locked memory.
+    sharers: usize,
 }
 
 impl Default for Builder {
@@ -34,12 +38,20 @@ impl Builder {
     pub fn new() -> Builder {
         let (sq_entries, cq_entries) = LADDER[0];
         let direct_slots = sys::socket::nofile().min(1 << 16) as u32;
-        Builder { sizes: RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots } }
+        let sizes = RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots };
+        Builder { sizes, spin: Duration::ZERO, sharers: 1 }
     }
 
     /// How many sockets the ring's own descriptor table holds; at most RLIMIT_NOFILE.
     pub fn direct_slots(mut self, slots: u32) -> Builder {
         self.sizes.direct_slots = slots.clamp(8, 1 << 20);
+        self
+    }
+
+    /// How many runtimes this process is going to have: RLIMIT_MEMLOCK holds for all of them together, so the first must not
+    /// take what the last one needs.
+    pub fn sharers(mut self, runtimes: usize) -> Builder {
+        self.sharers = runtimes.max(1);
         self
     }
 
@@ -53,6 +65,14 @@ impl Builder {
         self
     }
 
+    /// How long before a [`time::alarm`](super::time::alarm) the core stops sleeping and looks at the kernel again and
+    /// again, because a sleeping CPU needs some microseconds to wake up. Zero by default. That time is in
+    /// [`Stats::spun_ns`](super::Stats::spun_ns).
+    pub fn spin(mut self, spin: Duration) -> Builder {
+        self.spin = spin;
+        self
+    }
+
     /// A runtime on io_uring, for this thread.
     ///
     /// # Errors
@@ -61,21 +81,27 @@ impl Builder {
     /// # Panics
     /// If this thread had a runtime before.
     pub fn build(self) -> Result<Runtime, Unavailable> {
+        let share = memlock().map(|limit| limit / self.sharers as u64);
+        let smallest = LADDER[LADDER.len() - 1];
         let mut last = None;
-        for (sq_entries, cq_entries) in LADDER.into_iter().filter(|rung| rung.0 <= self.sizes.sq_entries) {
+        for (sq_entries, cq_entries) in LADDER {
             let sizes = RingSizes { sq_entries, cq_entries, ..self.sizes };
+            let fits = share.is_none_or(|share| locked_bytes(sizes) <= share);
+            if !fits && (sq_entries, cq_entries) != smallest {
+                continue;
+            }
             match Uring::new(sizes) {
                 Ok(uring) => return self.finish_uring(uring),
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => last = Some((error, sizes)),
                 Err(error) => return Err(Unavailable::why(error, sizes)),
             }
         }
-        let (error, sizes) = last.expect("the ladder has rungs");
+        let (error, sizes) = last.expect("the smallest rung is always tried");
         Err(Unavailable::why(error, sizes))
     }
 
     /// A runtime on a simulated kernel in that world, with these buffers and slots: `driver::sim` says what it plays.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn build_sim(self, world: &super::driver::sim::World) -> Runtime {
         let sim = super::driver::sim::Sim::new(world, self.sizes);
         self.finish(Driver::Sim(Box::new(sim)), Bell::None)
@@ -111,6 +137,8 @@ impl Builder {
             driver: driver.into(),
             tasks: task::Tasks::new(id),
             timers: timer::Wheel::new(now_ns / 1_000_000).into(),
+            alarms: alarm::Alarms::default().into(),
+            spin_ns: u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX),
             direct,
             mailbox,
             stats: stats::Counters::default(),
@@ -236,6 +264,13 @@ pub fn capabilities() -> Vec<(String, String)> {
         Ok(runtime) => runtime.core.driver.borrow().describe(),
     };
     std::thread::spawn(probe).join().unwrap_or_default()
+}
+
+/// What may be locked, in bytes; `None` without a limit: none is set, or CAP_IPC_LOCK lifts it (getrlimit(2)).
+fn memlock() -> Option<u64> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let exempt = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if exempt { None } else { rustix::process::getrlimit(rustix::process::Resource::Memlock).current }
 }
 
 /// Raises the soft RLIMIT_MEMLOCK to the hard one: rings are charged against it.

@@ -21,6 +21,9 @@ pub struct Stats {
     pub buffers_exhausted: u64,
     /// Times accepting was paused because the direct table was nearly full.
     pub accept_pauses: u64,
+    /// Nanoseconds spent in turns that found nothing to do and did not sleep, because an alarm was near
+    /// ([`Builder::spin`](super::Builder::spin)): CPU time that is not work.
+    pub spun_ns: u64,
     /// Tasks alive.
     pub tasks: usize,
     /// Tasks that ended by a panic.
@@ -44,6 +47,7 @@ pub(crate) struct Counters {
     pub(crate) stray_completions: Cell<u64>,
     pub(crate) buffers_exhausted: Cell<u64>,
     pub(crate) accept_pauses: Cell<u64>,
+    pub(crate) spun_ns: Cell<u64>,
 }
 
 impl Counters {
@@ -65,6 +69,7 @@ impl Counters {
             stray_completions: self.stray_completions.get(),
             buffers_exhausted: self.buffers_exhausted.get(),
             accept_pauses: self.accept_pauses.get(),
+            spun_ns: self.spun_ns.get(),
             ..gauges
         }
     }

@@ -100,7 +100,8 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
             tracing::debug!(%error, "no short slice: scripts on the same core may delay it");
         }
         let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
-        let runtime = rt::Builder::new().direct_slots(slots as u32).build().map_err(StartError::Uring)?;
+        let builder = rt::Builder::new().direct_slots(slots as u32).sharers(shared.cores);
+        let runtime = builder.build().map_err(StartError::Uring)?;
         let worker = runtime.block_on(async { build_worker(shared, spawner) })?;
         Ok((runtime, Rc::new(worker)))
     })();

@@ -24,6 +24,8 @@ pub fn on_core<T: Send + 'static, F: Future<Output = T>>(
 
 /// Runs `work` on a fresh thread; panics with it, and where it does not end.
 pub fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // Thousands of connections do not fit into the usual soft limit of 1,024.
+    rt::net::raise_descriptor_limit();
     let (done, result) = mpsc::channel();
     let thread = std::thread::spawn(move || done.send(work()).unwrap());
     match result.recv_timeout(STUCK) {
