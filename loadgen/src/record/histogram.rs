@@ -34,6 +34,9 @@ const UNFOLDED_BYTES_MAX: u64 = 8 << 20;
 /// What precedes the cells in the V2 format: cookie, payload length, offset, digits, two bounds, ratio.
 const V2_HEAD_BYTES: usize = 40;
 
+/// A cell's count, at most.
+const V2_CELL_BYTES_MAX: usize = 9;
+
 /// What the values of a histogram are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,6 +182,11 @@ impl Hist {
     #[must_use]
     pub fn cells(&self) -> &Histogram<u64> {
         &self.cells
+    }
+
+    /// The most bytes that [`Hist::write_v2`] appends; memory that nothing is written to is not resident.
+    pub(super) fn v2_bytes_max(&self) -> usize {
+        V2_HEAD_BYTES + self.cells.distinct_values() * V2_CELL_BYTES_MAX
     }
 
     /// Appends the V2 format, not deflated: the quick form, for the generator's own thread.

@@ -108,20 +108,14 @@ pub(super) struct Closed {
 impl IntervalSeries {
     pub(super) fn new(length_ns: u64) -> IntervalSeries {
         let length_ns = length_ns.max(INTERVAL_NS_MIN);
-        let current = Current { number: 0, end_ns: length_ns, errors: 0, wire_bytes: 0, response: Hist::durations() };
-        let mut series = IntervalSeries {
-            length_ns,
-            current,
-            closed: Vec::with_capacity(64),
-            serializer: V2Serializer::new(),
-            scratch: Vec::new(),
-        };
-        // The serializer sizes its buffer by the largest value: now, not between two requests.
+        // Both buffers get their size now, not between two requests: the serializer sizes its own by the largest value.
         let mut largest = Hist::durations();
         largest.record(super::histogram::DURATION_NS_MAX);
-        largest.write_v2(&mut series.serializer, &mut series.scratch);
-        series.scratch.clear();
-        series
+        let (mut serializer, mut scratch) = (V2Serializer::new(), Vec::with_capacity(largest.v2_bytes_max()));
+        largest.write_v2(&mut serializer, &mut scratch);
+        scratch.clear();
+        let current = Current { number: 0, end_ns: length_ns, errors: 0, wire_bytes: 0, response: Hist::durations() };
+        IntervalSeries { length_ns, current, closed: Vec::with_capacity(64), serializer, scratch }
     }
 
     /// True when that moment is beyond the current interval.
@@ -143,7 +137,8 @@ impl IntervalSeries {
     /// Goes on to the interval of that moment, and publishes the one that ended.
     pub(super) fn advance(&mut self, at_ns: u64, live: &Live) {
         let ended = &self.current.response;
-        live.publish_interval(ended.at_quantile(0.5), ended.at_quantile(0.99), ended.max());
+        let known = |percentile| ended.at(percentile).unwrap_or(0);
+        live.publish_interval(known(Percentile::P50), known(Percentile::P99), ended.max());
         self.close();
         self.current.number = at_ns / self.length_ns;
         self.current.end_ns = (self.current.number + 1).saturating_mul(self.length_ns);

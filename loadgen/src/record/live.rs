@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub wire_bytes: u64,
     /// The generator's time, since the start of the run.
     pub now_ns: u64,
-    /// The median response time of the last interval that ended; 0 before that.
+    /// The median response time of the last interval that ended; 0 before that, and when it had too few answers to say.
     pub last_p50_ns: u64,
     /// Its 99th percentile.
     pub last_p99_ns: u64,

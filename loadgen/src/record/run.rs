@@ -132,7 +132,12 @@ impl UrlResult {
 impl Run {
     /// Without any sample.
     #[must_use]
-    pub fn empty(facts: RunFacts) -> Run {
+    pub fn empty(mut facts: RunFacts) -> Run {
+        // JSON has no word for what a division by nothing gives.
+        if !facts.generator.busiest_thread_share.is_finite() {
+            facts.generator.busiest_thread_share = 0.0;
+        }
+        facts.steal_share = facts.steal_share.filter(|share| share.is_finite());
         let url = |url: &String| UrlResult { url: url.clone(), tally: Tally::default(), response: None };
         Run {
             validity: Validity::unjudged(),

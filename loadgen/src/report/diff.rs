@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::style::{Colour, Style, Table, shorten};
-use super::{svg, units};
+use super::{spectrum, svg, units};
 use crate::record::{BEYOND_MIN, Hist, Percentile, Run};
 
 /// Two runs of the same program easily differ by this much; what differs less is called the same.
@@ -17,6 +17,9 @@ const COMPARED: &[&str] =
 
 /// Columns of the bars.
 const BAR_HALF: usize = 16;
+
+/// Places along the percentile axis at which the chart has a point.
+const CHART_STEPS: u32 = 160;
 
 /// One quantile of both runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,12 +95,17 @@ pub fn diff(names: (&str, &str), a: &Run, b: &Run, style: &Style) -> String {
     out
 }
 
-/// The shift function as a chart.
+/// The shift function as a chart, as far as both runs have something to say.
 #[must_use]
 pub fn chart(names: (&str, &str), a: &Run, b: &Run) -> String {
-    let shifts = shift(&a.latency.response, &b.latency.response);
-    let points: Vec<(f64, f64)> =
-        shifts.iter().filter_map(|shift| Some((shift.percentile.quantile(), shift.ratio()?))).collect();
+    let (a, b) = (&a.latency.response, &b.latency.response);
+    let span = spectrum::nines(a).min(spectrum::nines(b));
+    // Too few for a median: an empty chart.
+    let steps = if span > 2f64.log10() { 0..CHART_STEPS + 1 } else { 0..0 };
+    let quantiles = steps.map(|step| spectrum::quantile(span * f64::from(step) / f64::from(CHART_STEPS)));
+    let points: Vec<(f64, f64)> = quantiles
+        .map(|quantile| (quantile, b.at_quantile(quantile).max(1) as f64 / a.at_quantile(quantile).max(1) as f64))
+        .collect();
     svg::shift(names, &points)
 }
 

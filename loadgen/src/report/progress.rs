@@ -159,10 +159,10 @@ fn line(plan: &Plan, elapsed_ns: u64, now: &Snapshot, rate: f64) -> String {
     }
     if elapsed_ns < plan.warmup_ns {
         parts.push(String::from("warming up"));
-    } else if now.last_max_ns > 0 {
-        for (name, ns) in [("p50", now.last_p50_ns), ("p99", now.last_p99_ns), ("max", now.last_max_ns)] {
-            parts.push(format!("{name} {}", units::duration(ns)));
-        }
+    } else {
+        let last = [("p50", now.last_p50_ns), ("p99", now.last_p99_ns), ("max", now.last_max_ns)];
+        let known = last.into_iter().filter(|&(_, ns)| ns > 0);
+        parts.extend(known.map(|(name, ns)| format!("{name} {}", units::duration(ns))));
     }
     parts.join("  ")
 }

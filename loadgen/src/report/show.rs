@@ -53,9 +53,7 @@ fn table(runs: &[(String, Run)], style: &Style) -> Table {
     row("offered", &|run| run.facts.offered_per_second().map(units::rate));
     row("answers", &|run| Some(units::count(run.measured.responses)));
     row("errors", &|run| Some(units::count(run.measured.errors)));
-    let latencies: [(&str, fn(&Run) -> &Hist); 2] =
-        [("response", |run| &run.latency.response), ("service", |run| &run.latency.service)];
-    for (name, hist) in latencies {
+    for (name, hist) in [("response", response as HistOf), ("service", service)] {
         for &percentile in &style.percentiles {
             row(&format!("{name} p{percentile}"), &|run| hist(run).at(percentile).map(units::duration));
         }
@@ -68,6 +66,16 @@ fn table(runs: &[(String, Run)], style: &Style) -> Table {
     row("Jain's index", &|run| run.connections.jain().map(|jain| format!("{jain:.3}")));
     row("SLO", &|run| run.slo.as_ref().map(|slo| slo.word().trim_start_matches("SLO ").to_owned()));
     table
+}
+
+type HistOf = fn(&Run) -> &Hist;
+
+fn response(run: &Run) -> &Hist {
+    &run.latency.response
+}
+
+fn service(run: &Run) -> &Hist {
+    &run.latency.service
 }
 
 fn verdict(run: &Run) -> &'static str {

@@ -76,6 +76,12 @@ pub fn ratio(ratio: f64) -> String {
     if ratio >= 99.95 { format!("x{}", count(ratio.round() as u64)) } else { format!("x{}", three_digits(ratio)) }
 }
 
+/// A ratio that is round, as on an axis: `x1.5`, `x10`.
+#[must_use]
+pub fn round_ratio(value: f64) -> String {
+    trimmed(&ratio(value)).to_owned()
+}
+
 /// Three digits and the unit that leaves one to three before the point.
 fn scaled(value: f64, scale: Scale) -> String {
     let base = scale[0].1;
@@ -196,6 +202,7 @@ mod tests {
             [0.0, 1e-9, 0.0001, 0.005, 0.5, 0.995, 0.999_9, 1.0].map(share),
             ["0%", "<0.001%", "0.01%", "0.5%", "50%", "99.5%", ">99.9%", "100%"]
         );
+        assert_eq!([1.0, 1.5, 10.0, 0.01, 1_000.0].map(round_ratio), ["x1", "x1.5", "x10", "x0.01", "x1,000"]);
         assert_eq!([1.0, 1.534, 0.66, 12.34, 1_234.0].map(ratio), ["x1.00", "x1.53", "x0.660", "x12.3", "x1,234"]);
     }
 

@@ -2,15 +2,20 @@
 
 use std::fmt::Write as _;
 
+use super::super::style::shorten;
+
 /// The size of a chart, in CSS pixels.
 const WIDTH: f64 = 800.0;
-const HEIGHT: f64 = 420.0;
+const HEIGHT: f64 = 440.0;
 
 /// Where the lines are drawn: room at the left for numbers, at the right for the names of lines.
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = WIDTH - 112.0;
-const TOP: f64 = 74.0;
+const RIGHT: f64 = WIDTH - 134.0;
+const TOP: f64 = 98.0;
 const BOTTOM: f64 = HEIGHT - 58.0;
+
+/// So many characters of a name fit beside the chart.
+const NAME_COLUMNS: usize = 15;
 
 /// Names of lines are at least so far apart.
 const NAME_HEIGHT: f64 = 16.0;
@@ -122,7 +127,7 @@ impl Chart {
             r#"<text class="faint" x="{x}" y="{y}" text-anchor="middle">{}</text>"#,
             escape(&self.x.label)
         );
-        let _ = writeln!(out, r#"<text class="faint" x="24" y="{}">{}</text>"#, TOP - 6.0, escape(&self.y.label));
+        let _ = writeln!(out, r#"<text class="faint" x="24" y="{}">{}</text>"#, TOP - 18.0, escape(&self.y.label));
     }
 
     fn line(&self, out: &mut String, number: usize, line: &Line) {
@@ -162,7 +167,7 @@ impl Chart {
         for (&((x, _), number, line), y) in ends.iter().zip(heights) {
             // Beside the end of the line, or at the margin if another line goes on there.
             let x = if ends.len() == 1 { x } else { RIGHT };
-            let name = escape(&line.name);
+            let name = escape(&shorten(&line.name, NAME_COLUMNS));
             let _ =
                 writeln!(out, r#"<text class="name f{number}" x="{:.1}" y="{:.1}">{name}</text>"#, x + 8.0, y + 4.0);
         }
@@ -250,7 +255,7 @@ mod tests {
         let line = Line { name: String::from("p99"), kind: Kind::Solid, points };
         let (title, subtitle) = (String::new(), String::new());
         let text = Chart { title, subtitle, x: axis(), y: axis(), lines: vec![line] }.render();
-        assert_eq!(text.matches("d=\"M78.0 362.0L230.5 290.0M535.5 290.0\"").count(), 1, "{text}");
+        assert_eq!(text.matches("d=\"M78.0 382.0L225.0 311.0M519.0 311.0\"").count(), 1, "{text}");
         assert_eq!(text.matches("<circle").count(), 1);
     }
 }

@@ -7,6 +7,7 @@ mod ticks;
 use chart::{Axis, Chart, Kind, LINES_MAX, Line};
 
 use super::spectrum::{nine_name, nines, quantile};
+use super::style::shorten;
 use super::units;
 use crate::record::{Hist, Interval, LoadModel, Run};
 
@@ -46,9 +47,9 @@ pub fn spectrum(runs: &[(&str, &Run)]) -> String {
         .collect();
     if let ([_], [first, second]) = (runs, lines.as_mut_slice()) {
         second.kind = Kind::Thin;
-        // In a closed loop the two are nearly the same: one line, both names.
+        // In a closed loop the two are nearly the same, and one line says it all.
         if close(first, second) {
-            first.name = String::from("response, service");
+            first.name = String::from("response");
             lines.truncate(1);
         }
     }
@@ -103,7 +104,7 @@ pub fn rate_over_time(run: &Run) -> String {
         lines.push(line("errors", Kind::Solid, &errors));
     }
     if let Some(offered) = run.facts.offered_per_second() {
-        lines.push(line("offered (mean)", Kind::Reference, &|_| offered));
+        lines.push(line("offered", Kind::Reference, &|_| offered));
     }
     let most = lines.iter().flat_map(|line| line.points.iter().flatten()).map(|point| point.1).fold(1.0, f64::max);
     let ticks = ticks::linear(0.0, most * 1.08);
@@ -120,9 +121,14 @@ pub fn rate_over_time(run: &Run) -> String {
 
 /// The shift function: how many times longer B takes than A, by percentile.
 pub(super) fn shift(names: (&str, &str), points: &[(f64, f64)]) -> String {
-    let most = points.iter().map(|point| point.1.ln().abs()).fold(1.1_f64.ln(), f64::max) * 1.1;
+    let logs = points.iter().map(|point| point.1.ln());
+    let (low, high) = logs.fold((0.0_f64, 0.0_f64), |(low, high), log| (low.min(log), high.max(log)));
+    // No less than a tenth up and down, so that noise is not drawn as a shift.
+    let room = ((high - low) * 0.08).max(0.01);
+    let (low, high) = (low.min(-(1.1_f64.ln())) - room, high.max(1.1_f64.ln()) + room);
     let span = points.iter().map(|point| nines_of(point.0)).fold(1.0, f64::max);
-    let ticks = ticks::ratios(most).into_iter().map(|ratio| (ratio.ln(), units::ratio(ratio))).collect();
+    let ticks = ticks::ratios(high.max(-low)).into_iter().map(|ratio| (ratio.ln(), units::round_ratio(ratio)));
+    let ticks = ticks.filter(|(log, _)| (low..=high).contains(log)).collect();
     let line = |name: &str, kind, points: Vec<(f64, f64)>| Line {
         name: name.to_owned(),
         kind,
@@ -131,9 +137,9 @@ pub(super) fn shift(names: (&str, &str), points: &[(f64, f64)]) -> String {
     let measured = points.iter().map(|&(quantile, ratio)| (nines_of(quantile), ratio.ln())).collect();
     Chart {
         title: String::from("Shift of the response time"),
-        subtitle: format!("{} over {}: above x1.00 it takes longer", names.1, names.0),
+        subtitle: format!("{} over {}: above x1 it takes longer", shorten(names.1, 40), shorten(names.0, 40)),
         x: nines_axis(span),
-        y: Axis { label: String::from("ratio"), from: -most, to: most, ticks },
+        y: Axis { label: String::from("ratio (logarithmic)"), from: low, to: high, ticks },
         lines: vec![
             line(names.1, Kind::Solid, measured),
             line(names.0, Kind::Reference, vec![(0.0, 0.0), (span, 0.0)]),
