@@ -23,6 +23,9 @@ const FIND_FROM: f64 = 1_000.0;
 /// How long a trial of `--find-max` is, unless `--duration` says so; the confirmation is twice as long.
 const TRIAL_DEFAULT: Duration = Duration::from_secs(3);
 
+/// What a thread needs besides its connections'.
+const SPARE_DESCRIPTORS: u64 = 16;
+
 /// How it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -143,7 +146,15 @@ fn exit_of(run: &Run) -> Exit {
 }
 
 fn plan(asked: &Asked, seed: u64) -> Result<Plan, Stop> {
-    prepare::plan(asked, seed).map_err(usage)
+    let plan = prepare::plan(asked, seed).map_err(usage)?;
+    // The kernel allows a ring no larger table of descriptors, and each thread has its own.
+    let limit = ucaffeine::rt::net::raise_descriptor_limit();
+    let needed = u64::from(plan.share(plan.connections, 0)) + SPARE_DESCRIPTORS;
+    if needed > limit {
+        let why = format!("{needed} descriptors a thread are needed, and `ulimit -Hn` is {limit} (EMFILE)");
+        return Err(usage(format!("{why}: raise it, use fewer --conns, or more --threads")));
+    }
+    Ok(plan)
 }
 
 fn once(asked: &Asked, plan: Plan, view: View) -> Result<Run, Stop> {

@@ -71,6 +71,7 @@ fn what_makes_no_sense_exits_with_2_and_says_why() {
         (&["--scenario", "/nowhere/at/all"], "cannot be read"),
         (&["--urls", "/nowhere/at/all"], "cannot be read"),
         (&["--method", "G T"], "no method"),
+        (&["--conns", "9m"], "ulimit"),
         (&["--nonsense"], "--nonsense"),
         (&["--find-max"], "--slo"),
     ] {

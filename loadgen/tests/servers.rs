@@ -145,6 +145,22 @@ fn a_server_that_goes_away_midway_ends_the_run_with_errors_and_not_with_a_hang()
 }
 
 #[test]
+fn a_run_of_so_many_requests_ends_though_the_server_is_gone() {
+    let sink = Sink::start(Arc::new(|_| Reply::ok(b"hello"))).unwrap();
+    let bounds = Bounds { duration_ns: u64::MAX, requests: 200 };
+    let plan = selfcheck::plan(&sink.url(), Load::Closed, 4, bounds).unwrap();
+    let ender = std::thread::spawn(move || {
+        while sink.requests() < 150 {
+            std::thread::yield_now();
+        }
+        drop(sink);
+    });
+    let run = session::run(&Arc::new(plan), &About::default(), drop).unwrap();
+    ender.join().unwrap();
+    assert_eq!(run.measured.responses + run.measured.errors, 200, "{:?}", run.errors);
+}
+
+#[test]
 fn a_unix_socket_is_a_server_too() {
     use std::io::{Read, Write};
     let folder = tempfile::tempdir().unwrap();

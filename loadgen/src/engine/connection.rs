@@ -54,6 +54,11 @@ pub(super) async fn run(thread: Rc<Thread>, number: u32) {
                 let (errno, now_ns) = (error.raw_os_error(), thread.elapsed_ns());
                 thread.recorder.borrow_mut().error(0, class, errno, now_ns, || failed_connect(&thread, &error));
                 thread.started().await;
+                // In a closed loop that was this place's request: a server that has gone must not keep a run of so many
+                // requests from ending. In an open one requests are due for whichever connection there is.
+                if !thread.is_open() {
+                    thread.next_request(thread.elapsed_ns());
+                }
                 time::sleep(retry).await;
                 retry = (2 * retry).min(RETRY_MAX);
             }
