@@ -25,6 +25,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The layers that only decide: what they know, they were told.
 const PURE: &[&str] = &["http", "site"];
 
+/// The parts of the load generator that only decide.
+const PURE_IN_LOADGEN: &[&str] = &[
+    "loadgen/src/plan.rs",
+    "loadgen/src/reader",
+    "loadgen/src/rng.rs",
+    "loadgen/src/schedule.rs",
+    "loadgen/src/search.rs",
+    "loadgen/src/verdict",
+];
+
 /// What a pure layer must not name.
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -66,13 +76,33 @@ fn pure_layers_are_pure() {
 }
 
 #[test]
+fn the_load_generator_knows_the_runtime_and_no_other_layer() {
+    let sources = loadgen_sources();
+    report(sources.iter().flat_map(|source| {
+        let ours = prefixed_modules(&source.code, &["ucaffeine::"]).into_iter();
+        let others = ours.filter(|(name, _)| name != "rt");
+        others.map(|(name, line)| source.fault(line, format!("the load generator must not know `{name}`")))
+    }));
+}
+
+#[test]
+fn what_decides_in_the_load_generator_is_pure() {
+    let sources = loadgen_sources();
+    for path in PURE_IN_LOADGEN {
+        assert!(sources.iter().any(|source| source.path.starts_with(path)), "{path} is not there");
+    }
+    let pure = |source: &&Source| PURE_IN_LOADGEN.iter().any(|path| source.path.starts_with(path));
+    report(sources.iter().filter(pure).flat_map(impure_lines));
+}
+
+#[test]
 fn unsafe_stays_behind_the_fence_and_says_why() {
     report(sources().iter().flat_map(unsafe_faults));
 }
 
 #[test]
 fn nothing_is_left_unfinished() {
-    report(sources().iter().flat_map(unfinished_faults));
+    report(sources().iter().chain(&loadgen_sources()).flat_map(unfinished_faults));
 }
 
 #[test]
@@ -132,8 +162,12 @@ fn arrow_faults(source: &Source) -> Vec<String> {
 
 /// The first segments behind `crate::` and `ucaffeine::`, groups included: `use crate::{http::Conn, site}` names both.
 fn referenced_modules(code: &str) -> BTreeMap<String, usize> {
+    prefixed_modules(code, &["crate::", "ucaffeine::"])
+}
+
+fn prefixed_modules(code: &str, prefixes: &[&str]) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
-    for prefix in ["crate::", "ucaffeine::"] {
+    for prefix in prefixes {
         for (at, _) in code.match_indices(prefix).filter(|(at, _)| !ident_before(code, *at)) {
             let line = line_of(code, at);
             let rest = code[at + prefix.len()..].trim_start();
@@ -171,6 +205,10 @@ fn purity_faults(source: &Source) -> Vec<String> {
     if !PURE.contains(&source.layer()) {
         return Vec::new();
     }
+    impure_lines(source)
+}
+
+fn impure_lines(source: &Source) -> Vec<String> {
     let impure =
         |line: &str| IMPURE.iter().copied().find(|name| words(line, name).any(|at| !harmless(&line[at..], name)));
     let code = non_test(&source.code);
@@ -275,6 +313,12 @@ fn sources() -> Vec<Source> {
     sources
 }
 
+fn loadgen_sources() -> Vec<Source> {
+    let sources: Vec<Source> = files("loadgen/src", "rs").iter().map(|(path, text)| Source::new(path, text)).collect();
+    assert!(sources.len() > 5, "only {} sources were found", sources.len());
+    sources
+}
+
 fn documents() -> Vec<(String, String)> {
     let top =
         fs::read_dir(root()).expect("the repository").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -286,7 +330,7 @@ fn documents() -> Vec<(String, String)> {
 
 /// The functions of all our Rust sources that carry `#[test]`, and the names inside `proptest!` likewise.
 fn test_names() -> Vec<String> {
-    let all = ["src", "tests", "models", "benches"].into_iter().flat_map(|dir| files(dir, "rs"));
+    let all = ["src", "tests", "models", "loadgen", "benches"].into_iter().flat_map(|dir| files(dir, "rs"));
     let names = |text: String| {
         let code = blank(&text);
         let behind = code

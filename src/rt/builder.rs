@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::direct::DirectTable;
 use super::driver::{Driver, uring::Uring};
@@ -12,12 +13,13 @@ use super::mailbox::{self, Bell, Mailbox};
 use super::op::{HELD_BUFFERS_MAX, Slots};
 use super::sys::buf_ring::BufRing;
 use super::sys::ring::{RingSizes, message_from_outside};
-use super::{CORE, Core, Runtime, stats, sys, task, timer};
+use super::{CORE, Core, Runtime, alarm, stats, sys, task, timer};
 
 /// What a runtime is made with.
 #[derive(Clone, Debug)]
 pub struct Builder {
     sizes: RingSizes,
+    spin: Duration,
     /// Runtimes of this process that share its locked memory.
     sharers: usize,
     helper_cpus: Vec<usize>,
@@ -38,7 +40,7 @@ impl Builder {
         let (sq_entries, cq_entries) = LADDER[0];
         let direct_slots = sys::socket::nofile().min(1 << 16) as u32;
         let sizes = RingSizes { sq_entries, cq_entries, buffers: 256, buffer_bytes: 16 << 10, direct_slots };
-        Builder { sizes, sharers: 1, helper_cpus: Vec::new() }
+        Builder { sizes, spin: Duration::ZERO, sharers: 1, helper_cpus: Vec::new() }
     }
 
     /// How many sockets the ring's own descriptor table holds; at most RLIMIT_NOFILE.
@@ -70,6 +72,14 @@ impl Builder {
         self
     }
 
+    /// How long before a [`time::alarm`](super::time::alarm) the core stops sleeping and looks at the kernel again and
+    /// again, because a sleeping CPU needs some microseconds to wake up. Zero by default. That time is in
+    /// [`Stats::spun_ns`](super::Stats::spun_ns).
+    pub fn spin(mut self, spin: Duration) -> Builder {
+        self.spin = spin;
+        self
+    }
+
     /// A runtime on io_uring, for this thread.
     ///
     /// # Errors
@@ -98,7 +108,7 @@ impl Builder {
     }
 
     /// A runtime on a simulated kernel in that world, with these buffers and slots: `driver::sim` says what it plays.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn build_sim(self, world: &super::driver::sim::World) -> Runtime {
         let sim = super::driver::sim::Sim::new(world, self.sizes);
         self.finish(Driver::Sim(Box::new(sim)), Bell::None)
@@ -134,6 +144,8 @@ impl Builder {
             driver: driver.into(),
             tasks: task::Tasks::new(id),
             timers: timer::Wheel::new(now_ns / 1_000_000).into(),
+            alarms: alarm::Alarms::default().into(),
+            spin_ns: u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX),
             direct,
             mailbox,
             stats: stats::Counters::default(),

@@ -39,7 +39,7 @@ pub(crate) enum Bell {
     /// A write to this eventfd, which the core keeps a read on.
     EventFd(OwnedFd),
     /// Not at all: a simulated core never sleeps.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only a simulation has none"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "only a simulation has none"))]
     None,
 }
 

@@ -34,10 +34,13 @@ pub(crate) mod task;
 pub(crate) mod timer;
 pub(crate) mod waker;
 
+mod alarm;
 mod builder;
 mod direct;
 mod mailbox;
 mod select;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod sim_tests;
 pub(crate) mod spawner;
@@ -94,6 +97,9 @@ pub(crate) struct Core {
     pub(crate) slots: SharedSlots,
     tasks: task::Tasks,
     pub(crate) timers: RefCell<timer::Wheel>,
+    pub(crate) alarms: RefCell<alarm::Alarms>,
+    /// How long before an alarm the core looks again and again instead of sleeping ([`Builder::spin`]).
+    spin_ns: u64,
     pub(crate) direct: Rc<direct::DirectTable>,
     mailbox: Arc<mailbox::Mailbox>,
     pub(crate) stats: stats::Counters,
@@ -113,6 +119,16 @@ pub(crate) struct Core {
     pub(crate) at_leisure: RefCell<Vec<(Key, Silence)>>,
     /// Inside `block_on`.
     running: Cell<bool>,
+}
+
+/// What a core has to do while the kernel works.
+enum Turn {
+    /// More tasks are ready.
+    Busy,
+    /// Nothing, but an alarm is so near that to sleep would miss it.
+    Spin { since_ns: u64 },
+    /// Nothing.
+    Idle(Wait),
 }
 
 /// Ends `Core::running`, however `block_on` ends.
@@ -177,15 +193,24 @@ impl Core {
     fn turn(&self, hurry: bool) {
         let pool = Rc::clone(self.driver.borrow().pool());
         let starving = pool.wake_starved();
-        let wait = if starving || hurry { Wait::No } else { self.wait() };
+        let wait = if starving || hurry { Turn::Busy } else { self.wait() };
+        let (wait, spun_since_ns) = match wait {
+            Turn::Busy => (Wait::No, None),
+            Turn::Spin { since_ns } => (Wait::No, Some(since_ns)),
+            Turn::Idle(wait) => (wait, None),
+        };
         let mut driver = self.driver.borrow_mut();
         self.stats.submitted(driver.queued() as u64);
         driver.enter(wait).expect("io_uring_enter failed for a reason that is a bug here");
         let mut reaped = self.reaped.take();
         driver.reap(&mut reaped);
-        self.now_ns.set(driver.now_ns());
+        let now_ns = driver.now_ns();
+        self.now_ns.set(now_ns);
         drop(driver);
         self.stats.turned(reaped.len() as u64);
+        if let Some(since_ns) = spun_since_ns.filter(|_| reaped.is_empty()) {
+            stats::add(&self.stats.spun_ns, now_ns.saturating_sub(since_ns));
+        }
         for cqe in reaped.drain(..) {
             self.complete(cqe);
         }
@@ -197,6 +222,7 @@ impl Core {
         // Woken when nothing is borrowed: a waker that is not ours may run anything.
         let mut due = self.due.take();
         self.timers.borrow_mut().expire(now, |waker| due.push(waker));
+        self.alarms.borrow_mut().expire(now_ns, |waker| due.push(waker));
         due.drain(..).for_each(Waker::wake);
         self.due.replace(due);
     }
@@ -231,26 +257,29 @@ impl Core {
         }
     }
 
-    fn wait(&self) -> Wait {
+    fn wait(&self) -> Turn {
         if self.tasks.has_ready() || self.main_woken.get() || self.mailbox.has_mail() {
-            return Wait::No;
+            return Turn::Busy;
         }
-        let next = self.timers.borrow().next();
+        let wheel_ns = self.timers.borrow().next().map(|tick| tick * 1_000_000);
+        let alarm_ns = self.alarms.borrow().next().map(|at_ns| at_ns.saturating_sub(self.spin_ns));
         // Not the turn's time: the tasks have been running since then.
-        let timeout = next.map(|tick| {
-            let now_ns = self.driver.borrow().now_ns();
-            Duration::from_nanos((tick * 1_000_000).saturating_sub(now_ns))
-        });
+        let now_ns = if wheel_ns.or(alarm_ns).is_some() { self.driver.borrow().now_ns() } else { 0 };
+        if alarm_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            return Turn::Spin { since_ns: now_ns };
+        }
+        let next_ns = wheel_ns.into_iter().chain(alarm_ns).min();
+        let timeout = next_ns.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)));
         // Sends to a socket with room complete while they are submitted. To come back for those alone would cost a syscall
         // that finds nothing else to do, so the turn waits for those that post a completion *and* one event more; for a
         // moment only, because one of them may find its socket full, and because somebody may have the time to look.
         let at_leisure = self.at_leisure.borrow();
         if at_leisure.is_empty() {
-            return Wait::For { completions: 1, timeout };
+            return Turn::Idle(Wait::For { completions: 1, timeout });
         }
         let expected = at_leisure.iter().filter(|(_, silence)| *silence == Silence::MeansNothing).count() as u32;
         let timeout = Some(timeout.map_or(LEISURE_MAX, |timeout| timeout.min(LEISURE_MAX)));
-        Wait::For { completions: 1 + expected, timeout }
+        Turn::Idle(Wait::For { completions: 1 + expected, timeout })
     }
 
     fn complete(&self, cqe: Cqe) {

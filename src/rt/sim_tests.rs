@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::driver::sim::seeds::{Plan, check_plans, check_seeds, clients_against, first_to_find};
 use super::driver::sim::{Client, Faults, Incoming, Rng, World};
-use super::net::{Hangup, Message, TcpListener, TcpStream};
+use super::net::{ConnectOptions, Hangup, Message, TcpListener, TcpStream};
 use super::{Bug, Either, fs, join2, select2, stats, time};
 
 /// Seeds that a planted fault must be found within.
@@ -49,6 +49,38 @@ fn a_runtime_that_stops_midway_leaves_nothing_behind() {
     };
     let plan = |seed| Plan { stops_midway: true, ..Plan::of_seed(seed) };
     check_plans("a_runtime_that_stops_midway_leaves_nothing_behind", 1_000, plan, scenario);
+}
+
+#[test]
+fn what_the_runtime_connects_to_answers() {
+    let scenario = |world: World| async move {
+        let far = world.clone();
+        world.spawn(async move {
+            let client = far.dialled().await;
+            let mut all = Vec::new();
+            // All of it first: windows may be smaller than this, and nobody reads while it is being written.
+            while all.len() < 50
+                && let Incoming::Bytes(bytes) = client.read(usize::MAX).await
+            {
+                all.extend(bytes);
+            }
+            assert!(client.write(&all).await, "nobody breaks this connection");
+            assert_eq!(client.read(usize::MAX).await, Incoming::End);
+        });
+        let options = ConnectOptions::new().nodelay(true);
+        let stream = TcpStream::connect_with("127.0.0.1:9".parse().unwrap(), options).await.unwrap();
+        stream.write_all(vec![7; 50]).await.0.unwrap();
+        let mut received = 0;
+        while received < 50 {
+            let bytes = stream.recv().await.unwrap().unwrap();
+            assert!(bytes.iter().all(|byte| *byte == 7));
+            received += bytes.len();
+        }
+        assert_eq!(received, 50);
+        drop(stream);
+        world.clients_done().await;
+    };
+    check_seeds("what_the_runtime_connects_to_answers", 500, scenario);
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub struct Stats {
     pub zero_copies_copied: u64,
     /// Times accepting was paused because the direct table was nearly full.
     pub accept_pauses: u64,
+    /// Nanoseconds spent in turns that found nothing to do and did not sleep, because an alarm was near
+    /// ([`Builder::spin`](super::Builder::spin)): CPU time that is not work.
+    pub spun_ns: u64,
     /// Tasks alive.
     pub tasks: usize,
     /// Tasks that ended by a panic.
@@ -50,6 +53,7 @@ pub(crate) struct Counters {
     pub(crate) accept_pauses: Cell<u64>,
     pub(crate) zero_copies: Cell<u64>,
     pub(crate) zero_copies_copied: Cell<u64>,
+    pub(crate) spun_ns: Cell<u64>,
 }
 
 impl Counters {
@@ -73,6 +77,7 @@ impl Counters {
             accept_pauses: self.accept_pauses.get(),
             zero_copies: self.zero_copies.get(),
             zero_copies_copied: self.zero_copies_copied.get(),
+            spun_ns: self.spun_ns.get(),
             ..gauges
         }
     }

@@ -1,4 +1,4 @@
-//! Time: a clock that is read once a turn, sleeping, and timeouts, to the millisecond.
+//! Time: a clock that is read once a turn, sleeping and timeouts to the millisecond, alarms to the nanosecond.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::alarm::AlarmKey;
 use super::select::{Either, select2};
 use super::timer::TimerKey;
 use super::{try_with_core, with_core};
@@ -23,6 +24,24 @@ impl Instant {
     /// Outside a runtime.
     pub fn now() -> Instant {
         Instant { ns: with_core(|core| core.now_ns.get()) }
+    }
+
+    /// This very moment, by a look at the clock (some 30 ns).
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn fresh() -> Instant {
+        Instant { ns: with_core(|core| core.driver.borrow().now_ns()) }
+    }
+
+    /// Nanoseconds since the clock's epoch.
+    pub fn as_nanos(self) -> u64 {
+        self.ns
+    }
+
+    /// The moment so many nanoseconds after the clock's epoch.
+    pub fn from_nanos(ns: u64) -> Instant {
+        Instant { ns }
     }
 
     /// Whole milliseconds since the clock's epoch.
@@ -124,6 +143,47 @@ pub fn sleep_until(until: Instant) -> Sleep {
 /// Outside a runtime.
 pub fn sleep(duration: Duration) -> Sleep {
     sleep_until(Instant::now() + duration)
+}
+
+/// Waits until a moment, to the nanosecond as far as the kernel and the CPU allow; see [`alarm`].
+pub struct Alarm {
+    until: Instant,
+    armed: Option<AlarmKey>,
+    /// The key means something on this thread only: not `Send`.
+    of_one_thread: PhantomData<*const ()>,
+}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        with_core(|core| {
+            let mut alarms = core.alarms.borrow_mut();
+            if core.now_ns.get() >= self.until.ns {
+                self.armed.take().into_iter().for_each(|key| alarms.remove(key));
+                return Poll::Ready(());
+            }
+            match self.armed {
+                Some(key) => alarms.set_waker(key, context.waker()),
+                None => self.armed = Some(alarms.insert(self.until.ns, context.waker())),
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(key) = self.armed.take() {
+            try_with_core(|core| core.alarms.borrow_mut().remove(key));
+        }
+    }
+}
+
+/// As [`sleep_until`], without rounding to the millisecond; dearer, so for pacing and not for deadlines. Ready in the
+/// first turn at or after `until`, which [`Builder::spin`](super::Builder::spin) brings nearer. Dropping it forgets it.
+pub fn alarm(until: Instant) -> Alarm {
+    Alarm { until, armed: None, of_one_thread: PhantomData }
 }
 
 /// The time was over.

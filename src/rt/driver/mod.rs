@@ -2,7 +2,7 @@
 //!
 //! Chosen once per thread, as an enum: no generics spread over the runtime, no `cfg` in the operations.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
 pub(crate) mod uring;
 
@@ -19,7 +19,7 @@ pub(crate) enum Driver {
     /// io_uring: the default.
     Uring(Box<uring::Uring>),
     /// A kernel made of a seed: virtual time, a network in memory, faults on purpose. For tests.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     Sim(Box<sim::Sim>),
 }
 
@@ -28,7 +28,7 @@ impl Driver {
     pub(crate) fn push(&mut self, lent: Lent) {
         match self {
             Driver::Uring(uring) => uring.push(lent),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.push(lent),
         }
     }
@@ -37,7 +37,7 @@ impl Driver {
     pub(crate) fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
         match self {
             Driver::Uring(uring) => uring.enter(wait),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.enter(wait),
         }
     }
@@ -46,7 +46,7 @@ impl Driver {
     pub(crate) fn submit(&mut self) -> std::io::Result<()> {
         match self {
             Driver::Uring(uring) => uring.enter(Wait::Submit),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.enter(Wait::Submit),
         }
     }
@@ -55,7 +55,7 @@ impl Driver {
     pub(crate) fn reap(&mut self, into: &mut Vec<Cqe>) {
         match self {
             Driver::Uring(uring) => uring.reap(into),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.reap(into),
         }
     }
@@ -64,7 +64,7 @@ impl Driver {
     pub(crate) fn now_ns(&self) -> u64 {
         match self {
             Driver::Uring(_) => super::sys::clock::monotonic_ns(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.now_ns(),
         }
     }
@@ -73,7 +73,7 @@ impl Driver {
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
         match self {
             Driver::Uring(uring) => uring.pool(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.pool(),
         }
     }
@@ -82,7 +82,7 @@ impl Driver {
     pub(crate) fn register_buffers(&self, pool: &ReadPool) -> std::io::Result<()> {
         match self {
             Driver::Uring(uring) => uring.register_buffers(pool),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(_) => Err(std::io::ErrorKind::Unsupported.into()),
         }
     }
@@ -91,7 +91,7 @@ impl Driver {
     pub(crate) fn enters(&self) -> u64 {
         match self {
             Driver::Uring(uring) => uring.enters(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.enters(),
         }
     }
@@ -100,7 +100,7 @@ impl Driver {
     pub(crate) fn queued(&mut self) -> usize {
         match self {
             Driver::Uring(uring) => uring.queued(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.queued(),
         }
     }
@@ -109,7 +109,7 @@ impl Driver {
     pub(crate) fn is_settled(&mut self) -> bool {
         match self {
             Driver::Uring(uring) => uring.is_settled(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(sim) => sim.queued() == 0,
         }
     }
@@ -118,7 +118,7 @@ impl Driver {
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         match self {
             Driver::Uring(uring) => uring.describe(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             Driver::Sim(_) => vec![("engine".to_owned(), "simulated".to_owned())],
         }
     }

@@ -5,13 +5,17 @@
 //! on a runtime that [`Builder::build_sim`](crate::rt::Builder) made of that world. Nothing sleeps: an `enter` that
 //! waits moves the clock to the next event. Where nothing is left that could ever happen, it panics: a deadlock.
 //!
-//! Played: accepts, receives, sends, polls, closes, cancels, NOP and the peer's address on simulated sockets; reads,
-//! writes and opens of real files, carried out at once and reported later. Everything else is -EOPNOTSUPP.
+//! Played: accepts, connects (each to whoever waits in [`World::dialled`]), receives, sends, polls, closes, cancels, NOP and
+//! the peer's address on simulated sockets; reads, writes and opens of real files, carried out at once and reported later.
+//! Everything else is -EOPNOTSUPP.
+
+#![cfg_attr(not(test), allow(dead_code, reason = "`rt::sim` shows a part of what the tests use"))]
 
 mod faults;
 mod net;
 mod programs;
 mod request;
+#[cfg(test)]
 pub(crate) mod seeds;
 
 use std::cell::{RefCell, RefMut};
@@ -29,7 +33,7 @@ use crate::rt::sys::buf_ring::BufRing;
 use crate::rt::sys::lent::Lent;
 use crate::rt::sys::perform;
 use crate::rt::sys::ring::{RingSizes, Wait};
-use crate::rt::sys::sqe::{CANCEL_ALL, CQE_SKIP_SUCCESS, Cqe, Fd, Sqe, op};
+use crate::rt::sys::sqe::{CANCEL_ALL, CQE_SKIP_SUCCESS, Cqe, Fd, SOCKET_SETSOCKOPT, Sqe, op};
 use net::{File, Happening, Listener, Side, State};
 use programs::{Programs, Ready};
 use request::{Kernel, Request, Step};
@@ -37,8 +41,6 @@ use request::{Kernel, Request, Step};
 /// Where a scenario that still runs is taken for one that never ends.
 const VIRTUAL_NS_MAX: u64 = 3_600 * 1_000_000_000;
 const ENTERS_MAX: u64 = 100_000;
-/// Virtual time that one enter costs at most, so that a core which polls without waiting sees time pass.
-const ENTER_NS_MAX: u64 = 3_000;
 
 /// The world of one seed: its network, its clients, its clock. A handle; clones are the same world.
 #[derive(Clone)]
@@ -87,6 +89,21 @@ impl World {
     pub(crate) fn connect(&self, listener: usize) -> Client {
         let conn = self.state().connect(listener);
         Client::new(self.clone(), conn)
+    }
+
+    /// The far end of the next connection that the runtime makes, to whatever address; for client programs.
+    pub(crate) async fn dialled(&self) -> Client {
+        let conn = std::future::poll_fn(|context| {
+            let mut state = self.state();
+            match state.dialled.pop_front() {
+                Some(conn) => std::task::Poll::Ready(conn),
+                None => {
+                    state.operators.push(context.waker().clone());
+                    std::task::Poll::Pending
+                }
+            }
+        });
+        Client::new(self.clone(), conn.await)
     }
 
     /// What happens when the last descriptor of a listening socket is closed, which the world cannot see by itself:
@@ -201,7 +218,10 @@ impl Sim {
         }
         let sq_entries = {
             let mut state = world.state();
-            state.now_ns += 1 + state.rng.below(ENTER_NS_MAX);
+            let enter_ns_max = state.faults.enter_ns_max;
+            let enter_ns = state.rng.below(enter_ns_max);
+            // At least 1, so that a core which polls without waiting sees time pass.
+            state.now_ns += 1 + enter_ns;
             state.faults.sq_entries
         };
         for lent in self.line.drain(..sq_entries.min(self.line.len())).collect::<Vec<_>>() {
@@ -313,6 +333,15 @@ impl Sim {
                 let result = self.close(state, &sqe);
                 state.post(&sqe, result);
             }
+            op::SOCKET => {
+                let result = self.socket(state);
+                state.post(&sqe, result);
+            }
+            op::CONNECT => match self.file_of(state, &sqe) {
+                Ok(File::Conn(conn)) => state.dial(conn, sqe.user_data),
+                _ => state.post(&sqe, -libc::EBADF),
+            },
+            op::URING_CMD if sqe.off == SOCKET_SETSOCKOPT => state.post(&sqe, 0),
             op::URING_CMD => {
                 let result = self.peer_name(state, lent);
                 state.post(&sqe, result);
@@ -349,7 +378,7 @@ impl Sim {
 
     fn file_of(&self, state: &mut State, sqe: &Sqe) -> Result<File, i32> {
         match (sqe.target(), sqe.opcode) {
-            (Fd::Direct(slot), op::RECV | op::SEND | op::SENDMSG | op::SEND_ZC | op::POLL_ADD) => {
+            (Fd::Direct(slot), op::RECV | op::SEND | op::SENDMSG | op::SEND_ZC | op::POLL_ADD | op::CONNECT) => {
                 let conn = self.kernel.slots.get(slot as usize).copied().flatten();
                 conn.map(File::Conn).ok_or_else(|| {
                     state.violations.push(format!("operation {} on the empty slot {slot}", sqe.opcode));
@@ -412,6 +441,15 @@ impl Sim {
         };
         release(state, conn);
         0
+    }
+
+    /// A socket that is not connected yet, in the first free slot.
+    fn socket(&mut self, state: &mut State) -> i32 {
+        let Some(slot) = self.kernel.slots.iter().position(Option::is_none) else { return -libc::ENFILE };
+        let conn = state.unconnected();
+        state.conns[conn].server_refs += 1;
+        self.kernel.slots[slot] = Some(conn);
+        slot as i32
     }
 
     /// SO_PEERNAME: 127.0.0.1, and a port for each connection.

@@ -1,5 +1,6 @@
 //! TCP and Unix stream sockets on the ring's own descriptor table.
 
+mod connect;
 mod listener;
 mod ready;
 mod send;
@@ -18,6 +19,7 @@ use super::sys::socket;
 pub use super::sys::socket::{Share, listen_tcp, listen_unix};
 use super::{Bug, planted, with_core};
 
+pub use connect::ConnectOptions;
 pub use listener::{TcpListener, UnixListener};
 pub use ready::Hangup;
 pub use send::Sending;

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use super::{must_wait, socket, starved, take_buffer};
-use crate::rt::direct::Room;
 use crate::rt::op::{Multi, Next, Op, Unclaimed, filled};
 use crate::rt::sys::buf_ring::{RecvBuf, Ticket};
 use crate::rt::sys::io_buf::{IoBuf, IoBufMut};
@@ -43,29 +42,6 @@ impl TcpStream {
             ended: Cell::new(false),
             greeted: Cell::new(false),
         }
-    }
-
-    /// Connects.
-    ///
-    /// Dropped while waiting: the socket is closed.
-    ///
-    /// # Errors
-    /// ECONNREFUSED, ETIMEDOUT, ENETUNREACH, ENFILE (the table is full): connect(2).
-    pub async fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
-        let domain = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        // Not left to the kernel: its refusal might hit an accept that is under way instead, and cut a client.
-        if with_core(|core| core.direct.room()) == Room::None {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
-        }
-        let entry = |(): &mut ()| Sqe::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
-        let (made, ()) = Op::start((), Unclaimed::CloseDirect, entry).await;
-        let slot = made.count()? as u32;
-        let stream = TcpStream::new(Fd::Direct(slot));
-        let (storage, len) = socket::to_storage(addr);
-        let entry = |storage: &mut Box<_>| Sqe::connect(stream.fd, &raw const **storage, len);
-        let (connected, _) = Op::start(Box::new(storage), Unclaimed::Forget, entry).await;
-        connected.count()?;
-        Ok(stream)
     }
 
     /// The next bytes, in place in the core's buffer pool; `None` at the end of input, once and for ever.

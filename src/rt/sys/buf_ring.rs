@@ -153,7 +153,7 @@ impl BufRing {
 
     /// What the kernel does when data arrives: copies it into the buffer at `head`, if there is one. For a driver that
     /// plays the kernel; returns the buffer and how much went in.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn fill(&self, head: &mut u16, data: &[u8]) -> Option<(u16, usize)> {
         if *head == self.tail.get() {
             return None;
@@ -170,7 +170,7 @@ impl BufRing {
     }
 
     /// Whether `fill` would find a buffer.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn has_at(&self, head: u16) -> bool {
         head != self.tail.get()
     }

@@ -28,7 +28,7 @@ impl Lent {
 
 /// What the entry lends, for a driver that plays the kernel: `rt::driver::sim`, which looks only before it reports the
 /// operation's last completion.
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 impl Lent {
     /// The bytes that a SEND lends in (addr, len).
     pub(crate) fn bytes(&self) -> &[u8] {

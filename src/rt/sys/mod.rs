@@ -9,7 +9,7 @@ pub(crate) mod file;
 pub(crate) mod io_buf;
 pub(crate) mod lent;
 pub mod msg;
-#[cfg(test)]
+#[cfg(any(test, feature = "sim"))]
 pub(crate) mod perform;
 pub mod pipe;
 pub(crate) mod read_pool;

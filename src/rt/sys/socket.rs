@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
@@ -140,6 +141,36 @@ pub(crate) fn to_storage(addr: SocketAddr) -> (libc::sockaddr_storage, u32) {
         }
     };
     (storage, len as u32)
+}
+
+/// A path as a Unix socket's address (unix(7)), and its length. ENAMETOOLONG from 108 bytes on.
+pub(crate) fn to_unix_storage(path: &Path) -> io::Result<(libc::sockaddr_storage, u32)> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: all zeroes is a valid `sockaddr_un` (plain integers).
+    let mut sun: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    if bytes.len() >= sun.sun_path.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    sun.sun_family = libc::AF_UNIX as u16;
+    sun.sun_path.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte as libc::c_char);
+    // SAFETY: as above.
+    let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    // SAFETY: `sockaddr_storage` is larger than and aligned for every address type.
+    unsafe { (&raw mut storage).cast::<libc::sockaddr_un>().write(sun) };
+    let len = std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len() + 1;
+    Ok((storage, len as u32))
+}
+
+/// bind(2) to an address and any port, which is chosen only by connect(2) (IP_BIND_ADDRESS_NO_PORT, 4.2): the same port
+/// then serves for every different destination, and a port is not looked for twice.
+pub(crate) fn bind_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
+    let yes: libc::c_int = 1;
+    let (fd, value, len) = (socket.as_raw_fd(), (&raw const yes).cast(), size_of::<libc::c_int>() as u32);
+    // SAFETY: `value` is `len` readable bytes on this stack. (The option is IPv4's by name and works on IPv6, too.)
+    if unsafe { libc::setsockopt(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, len) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(net::bind(socket, &SocketAddr::new(source, 0))?)
 }
 
 /// The address in the first bytes of a `sockaddr_storage`; `None` for a family that is not IP.

@@ -78,8 +78,9 @@ pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
 pub(crate) const CANCEL_ALL: u32 = 1 << 0;
 pub(crate) const CANCEL_ANY: u32 = 1 << 2;
-/// `SOCKET_URING_OP_GETSOCKOPT`.
-const SOCKET_GETSOCKOPT: u64 = 2;
+/// `SOCKET_URING_OP_GETSOCKOPT`, `SOCKET_URING_OP_SETSOCKOPT`.
+pub(crate) const SOCKET_GETSOCKOPT: u64 = 2;
+pub(crate) const SOCKET_SETSOCKOPT: u64 = 3;
 
 impl Sqe {
     const ZERO: Sqe = Sqe {
@@ -256,6 +257,11 @@ impl Sqe {
             addr3: value as u64,
             ..Sqe::on(op::URING_CMD, socket)
         }
+    }
+
+    /// setsockopt(2) on a direct descriptor (6.7; any level), from lent memory.
+    pub(crate) fn setsockopt(socket: Fd, level: i32, name: i32, value: *const u8, len: usize) -> Sqe {
+        Sqe { off: SOCKET_SETSOCKOPT, ..Sqe::getsockopt(socket, level, name, value.cast_mut(), len) }
     }
 
     /// Cancels the operation with that `user_data`: 0, -ENOENT (it was too late) or -EALREADY (it is running).

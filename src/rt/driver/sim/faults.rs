@@ -1,5 +1,8 @@
 //! What may go wrong, how often, and the one source of chance.
 
+/// What an enter costs at most, unless a test says otherwise.
+const ENTER_NS_MAX: u64 = 3_000;
+
 /// A small generator (splitmix64): the same seed gives the same numbers on every machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
@@ -76,6 +79,8 @@ pub(crate) struct Faults {
     pub(crate) window_bytes_max: usize,
     /// Entries that one `enter` submits; the others wait in line.
     pub(crate) sq_entries: usize,
+    /// Virtual time that one enter costs at most, less 1 ns.
+    pub(crate) enter_ns_max: u64,
 }
 
 impl Faults {
@@ -98,6 +103,7 @@ impl Faults {
             latency_ns_max: 50_000,
             window_bytes_max: 64 << 10,
             sq_entries: 1024,
+            enter_ns_max: ENTER_NS_MAX,
         }
     }
 
@@ -123,6 +129,7 @@ impl Faults {
             latency_ns_max: rng.one_of(&[1_000, 50_000, 2_000_000]),
             window_bytes_max: rng.one_of(&[100, 4_000, 64 << 10]),
             sq_entries: rng.one_of(&[2, 8, 64]),
+            enter_ns_max: ENTER_NS_MAX,
         }
     }
 }

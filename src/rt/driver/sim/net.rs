@@ -27,6 +27,10 @@ pub(super) struct State {
     /// Things that only a bug does (a close of an empty slot), in words.
     pub(super) violations: Vec<String>,
     pub(super) trace: u64,
+    /// Connections that the runtime has made and nobody has picked up.
+    pub(super) dialled: VecDeque<usize>,
+    /// Programs that wait for one.
+    pub(super) operators: Vec<Waker>,
     events: BinaryHeap<Reverse<Event>>,
     event_count: u64,
     ready: Arc<Ready>,
@@ -213,6 +217,8 @@ impl State {
             runtime_woken: false,
             violations: Vec::new(),
             trace: 0,
+            dialled: VecDeque::new(),
+            operators: Vec::new(),
             events: BinaryHeap::new(),
             event_count: 0,
             ready,
@@ -259,10 +265,8 @@ impl State {
 
     /// A client's new connection, on its way to the listener.
     pub(super) fn connect(&mut self, listener: usize) -> usize {
-        let windows = [(); 2].map(|()| self.rng.up_to(self.faults.window_bytes_max));
-        let ends = windows.map(End::new);
-        let conn = self.conns.len();
-        self.conns.push(Conn { listener, ends, server_refs: 0, excused: false, wakers: Vec::new() });
+        let conn = self.unconnected();
+        self.conns[conn].listener = listener;
         let latency = self.latency();
         self.schedule(latency, Happening::Knock(conn));
         if self.rng.chance(self.faults.resets_permille) {
@@ -270,6 +274,24 @@ impl State {
             self.schedule(when, Happening::Break(conn));
         }
         conn
+    }
+
+    /// Both ends of a connection that is on its way to nobody.
+    pub(super) fn unconnected(&mut self) -> usize {
+        let windows = [(); 2].map(|()| self.rng.up_to(self.faults.window_bytes_max));
+        let ends = windows.map(End::new);
+        self.conns.push(Conn { listener: usize::MAX, ends, server_refs: 0, excused: false, wakers: Vec::new() });
+        self.conns.len() - 1
+    }
+
+    /// The runtime connects: its end hears of it when a segment has gone there and back, the far end waits to be picked up.
+    pub(super) fn dial(&mut self, conn: usize, user_data: u64) {
+        let there_and_back = self.latency() + self.latency();
+        self.schedule(there_and_back, Happening::Post(Cqe { user_data, result: 0, flags: 0 }));
+        self.dialled.push_back(conn);
+        for waker in std::mem::take(&mut self.operators) {
+            self.fire(waker);
+        }
     }
 
     pub(super) fn knock(&mut self, conn: usize) {

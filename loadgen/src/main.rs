@@ -1,0 +1,9 @@
+//! The command line of the load generator.
+
+mod app;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::main(std::env::args_os().collect())
+}
