@@ -18,7 +18,7 @@ pub const INTERVAL_NS_MIN: u64 = 10_000_000;
 pub struct Interval {
     /// When it began, since the start of the run.
     pub start_ns: u64,
-    /// How long it is; the first and the last may be shorter.
+    /// How long it is; the first may be shorter, the last shorter or a little longer.
     pub duration_ns: u64,
     /// Right answers.
     pub responses: u64,

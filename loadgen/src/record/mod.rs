@@ -67,8 +67,9 @@ pub struct Completion {
     pub status: u16,
 }
 
-/// What one generator thread writes down. An event costs some tens of nanoseconds and allocates nothing; the first error
-/// of a kind does, and so does the end of an interval, by the few kilobytes that it is packed into.
+/// What one generator thread writes down. An answer costs about 20 ns, the end of an interval 40 us
+/// (`examples/recorder_cost.rs`). An event allocates nothing; the first error of a kind does, and so does the end of an
+/// interval, the few kilobytes that it is packed into.
 ///
 /// Every request ends in exactly one [`Recorder::response`] or one [`Recorder::error`].
 pub struct Recorder {

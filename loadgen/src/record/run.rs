@@ -42,7 +42,7 @@ pub struct Run {
     pub connections: Fairness,
     /// How long an interval is.
     pub interval_ns: u64,
-    /// The window in intervals, without gaps.
+    /// The window in intervals, without gaps; the first may be shorter, and the last shorter or a tenth longer.
     pub intervals: Vec<Interval>,
 }
 
@@ -171,7 +171,7 @@ impl Run {
     /// Right answers a second in the last interval that is whole: where a ramp ended, not what it achieved.
     #[must_use]
     pub fn last_interval_per_second(&self) -> Option<f64> {
-        let whole = |interval: &&Interval| interval.duration_ns == self.interval_ns;
+        let whole = |interval: &&Interval| interval.duration_ns >= self.interval_ns;
         self.intervals.iter().rev().find(whole).map(Interval::rate)
     }
 
@@ -182,21 +182,26 @@ impl Run {
         (self.measured.responses > 0).then(|| server.cpu_ns() as f64 / self.measured.responses as f64)
     }
 
-    /// The numbers of the first and the last interval of the window.
+    /// The numbers of the first and the last interval of the window. A last one that would be a sliver belongs to the one
+    /// before: its rate would be noise.
     pub(super) fn interval_numbers(&self) -> RangeInclusive<u64> {
-        let number = |at_ns: u64| at_ns / self.interval_ns.max(1);
-        let first = number(self.facts.warmup_ns);
-        first..=number(self.facts.elapsed_ns.saturating_sub(1)).max(first)
+        let length = self.interval_ns.max(1);
+        let first = self.facts.warmup_ns / length;
+        let whole = self.facts.elapsed_ns / length;
+        let sliver = self.facts.elapsed_ns % length < length / 10;
+        let last = if sliver { whole.saturating_sub(1) } else { whole };
+        first..=last.max(first)
     }
 
     /// Sets the intervals of the window: those without events too, the first and last as short as they were.
     pub(super) fn set_intervals(&mut self, mut found: BTreeMap<u64, Interval>) {
         let (from, to) = (self.facts.warmup_ns, self.facts.elapsed_ns);
         let numbers = self.interval_numbers();
+        let last = *numbers.end();
         self.intervals = numbers
             .map(|number| {
                 let start_ns = (number * self.interval_ns).max(from);
-                let stop_ns = ((number + 1) * self.interval_ns).min(to);
+                let stop_ns = if number == last { to } else { (number + 1) * self.interval_ns };
                 let mut interval = found.remove(&number).unwrap_or_default();
                 (interval.start_ns, interval.duration_ns) = (start_ns, stop_ns.saturating_sub(start_ns));
                 interval

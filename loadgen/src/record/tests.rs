@@ -94,6 +94,22 @@ fn what_ends_while_the_run_is_stopped_belongs_to_the_last_interval() {
 }
 
 #[test]
+fn a_sliver_at_the_end_is_no_interval_of_its_own() {
+    let intervals = |elapsed_ms: u64| -> Vec<(u64, u64, u64)> {
+        let mut recorder = Recorder::new(&config());
+        for done in (100..elapsed_ms).step_by(10) {
+            recorder.response(answer(done, done, done));
+        }
+        let run = Recorder::merge(vec![recorder], facts(elapsed_ms));
+        run.intervals.iter().map(|i| (i.start_ns / MS, i.duration_ns / MS, i.responses)).collect()
+    };
+    assert_eq!(intervals(309), [(100, 100, 10), (200, 109, 11)]);
+    assert_eq!(intervals(310), [(100, 100, 10), (200, 100, 10), (300, 10, 1)]);
+    assert_eq!(intervals(300), [(100, 100, 10), (200, 100, 10)]);
+    assert_eq!(intervals(105), [(100, 5, 1)]);
+}
+
+#[test]
 fn urls_and_statuses_are_counted_and_unknown_ones_lose_nothing() {
     let mut recorder = Recorder::new(&config());
     recorder.response(answer(110, 110, 120));

@@ -204,7 +204,10 @@ mod tests {
         let text = diff(&at("a.json"), &at("b.json"), Some(&at("shift.svg")), &style()).expect("compared");
         assert!(text.starts_with("B is slower from p95"), "{text}");
         assert!(fs::read_to_string(at("shift.svg")).expect("a chart").contains(">x100<"));
-        let text = merge(&[at("a.json"), at("a.json")], &at("sum.json"), &style()).expect("merged");
+        let mut other = a.clone();
+        other.facts.seed = 43;
+        save(&other, &Outputs { json: Some(at("c.json")), ..Outputs::default() }).expect("saved");
+        let text = merge(&[at("a.json"), at("c.json")], &at("sum.json"), &style()).expect("merged");
         assert!(text.contains("2 runs merged"), "{text}");
         assert_eq!(read_run(&at("sum.json")).expect("a run").measured.responses, 400_000);
     }

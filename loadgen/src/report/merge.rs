@@ -19,9 +19,14 @@ pub fn merge(runs: &[Run]) -> Result<Run, String> {
         same("--interval", first.interval_ns, run.interval_ns)?;
         same("--warmup", first.facts.warmup_ns, run.facts.warmup_ns)?;
     }
+    let all: Vec<RunFacts> = runs.iter().flat_map(parts).cloned().collect();
+    // Two runs never agree in every nanosecond.
+    if let Some(twice) = all.iter().enumerate().find_map(|(at, facts)| all[..at].contains(facts).then_some(at + 1)) {
+        return Err(format!("run {twice} is there already: the same run twice would count its requests twice"));
+    }
     let mut merged = Run::empty(facts(runs));
     merged.interval_ns = first.interval_ns;
-    merged.parts = runs.iter().flat_map(parts).cloned().collect();
+    merged.parts = all;
     for run in runs {
         add_counts(&mut merged, run);
     }
@@ -233,6 +238,7 @@ mod tests {
     #[test]
     fn two_machines_add_up() {
         let (a, mut b) = (samples::open(), samples::open());
+        b.facts.seed = 43;
         b.facts.urls.swap(0, 1);
         b.urls.swap(0, 1);
         b.errors.iter_mut().for_each(|kind| kind.first.url = 1 - kind.first.url);
@@ -278,18 +284,30 @@ mod tests {
         assert!(merge(&[]).is_err());
     }
 
+    #[test]
+    fn the_same_run_is_not_counted_twice() {
+        let (a, mut b) = (samples::closed(), samples::closed());
+        b.facts.seed = 43;
+        let error = merge(&[a.clone(), b.clone(), a.clone()]).expect_err("a is there twice");
+        assert!(error.starts_with("run 3 is there already"), "{error}");
+        let both = merge(&[a.clone(), b]).expect("two runs");
+        assert!(merge(&[both, a]).is_err(), "it is a part of both");
+    }
+
     proptest! {
         #[test]
         fn merged_histograms_are_those_of_all_samples(
             machines in proptest::collection::vec(proptest::collection::vec((0..2_000_u64, any::<u32>()), 0..60), 1..5),
         ) {
-            let run = |samples: &[(u64, u32)]| {
-                let mut samples = samples.to_vec();
+            let run = |(seed, samples): (u64, &Vec<(u64, u32)>)| {
+                let mut samples = samples.clone();
                 samples.sort_unstable();
-                samples::recorded_at(&samples)
+                let mut run = samples::recorded_at(&samples);
+                run.facts.seed = seed;
+                run
             };
-            let runs: Vec<Run> = machines.iter().map(|samples| run(samples)).collect();
-            let (merged, all) = (merge(&runs).expect("alike"), run(&machines.concat()));
+            let runs: Vec<Run> = (1..).zip(&machines).map(run).collect();
+            let (merged, all) = (merge(&runs).expect("alike"), run((1, &machines.concat())));
             prop_assert_eq!(&merged.latency, &all.latency);
             prop_assert_eq!(&merged.generator, &all.generator);
             prop_assert_eq!(&merged.measured, &all.measured);
@@ -304,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_recorder_without_events_merges_too() {
-        let empty = Recorder::merge(Vec::new(), RunFacts::default());
-        assert_eq!(merge(&[empty.clone(), empty]).expect("two").measured, Tally::default());
+        let empty = |seed| Recorder::merge(Vec::new(), RunFacts { seed, ..RunFacts::default() });
+        assert_eq!(merge(&[empty(1), empty(2)]).expect("two").measured, Tally::default());
     }
 }

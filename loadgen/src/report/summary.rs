@@ -140,6 +140,9 @@ fn latencies(out: &mut String, run: &Run, style: &Style) {
     }
     out.push('\n');
     push_lines(out, table.lines(style.width));
+    if latency.response.is_empty() {
+        return;
+    }
     let response = match run.facts.load.model {
         LoadModel::Open => {
             "response: from the moment that the schedule set for sending, so waiting behind a stall counts"
@@ -192,7 +195,7 @@ fn own_error(out: &mut String, run: &Run, style: &Style) {
 /// What the generator itself contributed at most, in words, and in ns for 99 % of the answers if that is known.
 pub(crate) fn own_error_bound(run: &Run) -> Option<(String, Option<u64>)> {
     let (lag, reap) = (&run.generator.lag, &run.generator.reap);
-    if reap.is_empty() {
+    if reap.is_empty() || run.latency.response.is_empty() {
         return None;
     }
     let open = run.facts.load.model == LoadModel::Open;

@@ -88,6 +88,13 @@ impl Chart {
             self.line(&mut out, number, line);
         }
         self.names(&mut out);
+        if self.lines.iter().all(|line| line.points.iter().all(Option::is_none)) {
+            let (x, y) = ((LEFT + RIGHT) / 2.0, (TOP + BOTTOM) / 2.0);
+            let _ = writeln!(
+                out,
+                r#"<text class="faint" x="{x}" y="{y}" text-anchor="middle">too few answers to draw</text>"#
+            );
+        }
         out.push_str("</svg>\n");
         out
     }

@@ -233,6 +233,12 @@ mod tests {
     }
 
     #[test]
+    fn a_chart_without_lines_says_why() {
+        let empty = |answers| spectrum(&[("", &samples::stretched(answers, 1.0))]).contains("too few answers to draw");
+        assert_eq!((empty(0), empty(150), empty(1_000)), (true, true, false));
+    }
+
+    #[test]
     fn several_runs_are_named() {
         let (a, b) = (samples::closed(), samples::stretched(50_000, 2.0));
         let text = spectrum(&[("base", &a), ("head", &b)]);

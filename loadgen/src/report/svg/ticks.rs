@@ -29,16 +29,17 @@ pub(super) fn logarithmic(from: f64, to: f64) -> Vec<f64> {
 
 /// Ratios up to a logarithm, and their inverses, with 1 between.
 pub(super) fn ratios(most: f64) -> Vec<f64> {
-    let candidates: [&[f64]; 6] = [
+    let candidates: [&[f64]; 7] = [
         &[1.02, 1.05, 1.1],
         &[1.1, 1.2, 1.3, 1.5],
         &[1.2, 1.5, 2.0],
         &[1.5, 2.0, 3.0, 5.0],
         &[2.0, 5.0, 10.0, 20.0],
+        &[3.0, 10.0, 30.0, 100.0],
         &[10.0, 100.0, 1_000.0],
     ];
     let fitting = candidates.into_iter().find(|ratios| ratios.iter().any(|ratio| ratio.ln() > most));
-    let ups: Vec<f64> = fitting.unwrap_or(candidates[5]).iter().copied().filter(|ratio| ratio.ln() <= most).collect();
+    let ups: Vec<f64> = fitting.unwrap_or(candidates[6]).iter().copied().filter(|ratio| ratio.ln() <= most).collect();
     let downs = ups.iter().rev().map(|ratio| 1.0 / ratio);
     downs.chain([1.0]).chain(ups.iter().copied()).collect()
 }
