@@ -56,10 +56,10 @@ pub(crate) fn serve(
             }
             Step::Read { .. } => {
                 client.flush()?;
-                if stopped() && client.session.is_idle() {
+                // Who has asked for something by now is still answered.
+                if !client.read(&mut buffer)? && stopped() && client.session.is_idle() {
                     return Ok(None);
                 }
-                client.read(&mut buffer)?;
             }
             Step::Program(_) => {}
         }
@@ -73,14 +73,16 @@ struct Client<'s> {
 }
 
 impl Client<'_> {
-    /// A read that found nothing leaves it to the session to say whether that was too long.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    /// False when nothing came for a tick; whether that was too long is for the session to say.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         match self.stream.read(buffer) {
-            Ok(count) => self.session.received(&buffer[..count]),
-            Err(error) if is_tick(&error) => {}
-            Err(error) => return Err(error),
+            Ok(count) => {
+                self.session.received(&buffer[..count]);
+                Ok(true)
+            }
+            Err(error) if is_tick(&error) => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,6 +13,7 @@
 //! AIO is asynchronous only where a file can be opened with O_DIRECT. Elsewhere `io_submit(2)` itself reads: measurements of
 //! `dynamic/` say which it was.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -68,7 +69,29 @@ pub(crate) fn run(args: &Args, _flags: &ArgMatches) -> io::Result<()> {
     let waiting = VecDeque::new();
     let mut event_loop =
         Loop { served, epoll, listener: Some(listener), aio, connections: HashMap::new(), next: CLIENTS, waiting };
-    event_loop.run()
+    event_loop.run()?;
+    let Counts { sendfile, reads, direct_files, dynamic_files } = COUNTS.get();
+    println!("{sendfile} sendfile(2) slices; {reads} AIO reads of {dynamic_files} files, {direct_files} by O_DIRECT");
+    Ok(())
+}
+
+/// What was moved how, for whoever measures.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    sendfile: u64,
+    reads: u64,
+    dynamic_files: u64,
+    direct_files: u64,
+}
+
+thread_local! {
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts { sendfile: 0, reads: 0, dynamic_files: 0, direct_files: 0 }) };
+}
+
+fn count(change: fn(&mut Counts)) {
+    let mut counts = COUNTS.get();
+    change(&mut counts);
+    COUNTS.set(counts);
 }
 
 struct Loop {
@@ -394,7 +417,10 @@ impl Dynamic {
             Loading::Wanted(block) => {
                 let offset = self.part.start - self.part.start % BLOCK_BYTES as u64;
                 match aio.read(&self.part.file, block, offset, name) {
-                    Ok(()) => Ok(Moved::Submitted),
+                    Ok(()) => {
+                        count(|counts| counts.reads += 1);
+                        Ok(Moved::Submitted)
+                    }
                     Err((error, block)) if would_block(&error) => {
                         self.phase = Loading::Wanted(block);
                         Ok(Moved::Full)
@@ -441,6 +467,7 @@ fn send_slice(stream: &TcpStream, part: &mut FilePart) -> io::Result<usize> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     part.len -= count as u64;
+    self::count(|counts| counts.sendfile += 1);
     Ok(count)
 }
 
@@ -448,8 +475,12 @@ fn send_slice(stream: &TcpStream, part: &mut FilePart) -> io::Result<usize> {
 fn direct(part: FilePart) -> FilePart {
     let name = format!("/proc/self/fd/{}", part.file.as_fd().as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
+    count(|counts| counts.dynamic_files += 1);
     match rustix::fs::open(name, flags, Mode::empty()) {
-        Ok(file) => FilePart { file: File::from(file), ..part },
+        Ok(file) => {
+            count(|counts| counts.direct_files += 1);
+            FilePart { file: File::from(file), ..part }
+        }
         Err(_) => part,
     }
 }

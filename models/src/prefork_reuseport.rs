@@ -115,7 +115,9 @@ impl Supervisor {
             if !fds[0].revents().is_empty() {
                 return self.stop();
             }
+            // A worker must not inherit them.
             drop(fds);
+            drop(pidfds);
             if self.replace()? == Role::Worker {
                 return Ok(());
             }

@@ -72,7 +72,9 @@ pub(crate) fn run(args: &Args, _flags: &ArgMatches) -> io::Result<()> {
         for index in 0..args.workers {
             thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, || reactor.work())?;
         }
-        let ended = reactor.watch(&listener);
+        let ended = reactor.watch(&listener).map(|counts| {
+            println!("{} clients by {} readiness events of the listener", counts.clients, counts.accept_events);
+        });
         // What is queued is still served; then the threads end, and the scope joins them.
         reactor.ready.close();
         ended
@@ -87,6 +89,13 @@ struct Reactor {
     ready: Queue<(usize, Client)>,
     /// Clients in the queue or with a thread.
     busy: Mutex<usize>,
+}
+
+/// What was accepted how, for whoever measures.
+#[derive(Default)]
+struct Counts {
+    clients: usize,
+    accept_events: u64,
 }
 
 struct Client {
@@ -116,31 +125,34 @@ enum Left {
 
 impl Reactor {
     /// The event loop: the only one that accepts and that takes clients off the poller.
-    fn watch(&self, listener: &TcpListener) -> io::Result<()> {
-        let mut next = CLIENTS;
+    fn watch(&self, listener: &TcpListener) -> io::Result<Counts> {
+        let mut counts = Counts::default();
         loop {
             let mut stopped = false;
             for key in self.poller.wait(TICK)? {
                 match key {
                     STOP => stopped = true,
-                    LISTENER => self.accept(listener, &mut next)?,
+                    LISTENER => self.accept(listener, &mut counts)?,
                     key => self.dispatch(key),
                 }
             }
             if stopped {
-                return self.drain();
+                self.drain()?;
+                return Ok(counts);
             }
             self.sweep();
         }
     }
 
     /// Everything that is pending, not one client an event.
-    fn accept(&self, listener: &TcpListener, next: &mut usize) -> io::Result<()> {
+    fn accept(&self, listener: &TcpListener, counts: &mut Counts) -> io::Result<()> {
+        counts.accept_events += 1;
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    let key = *next;
-                    *next += 1;
+                    // Never used twice, so that a late event finds nobody.
+                    let key = CLIENTS + counts.clients;
+                    counts.clients += 1;
                     // A client that cannot be registered is closed.
                     let _ = Client::new(stream, &self.served).and_then(|client| self.register(key, client));
                 }

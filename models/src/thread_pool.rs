@@ -53,8 +53,11 @@ pub(crate) fn run(args: &Args, flags: &ArgMatches) -> io::Result<()> {
         for index in 0..args.workers {
             let worker = || {
                 while let Some(client) = queue.take() {
+                    let stopped = || stopping.load(Ordering::Relaxed);
                     // Whatever goes wrong with one client is over with it.
-                    drop(blocking::serve(client, &served, Requests::Many, &|| stopping.load(Ordering::Relaxed)));
+                    if let Ok(Some(mut program)) = blocking::serve(client, &served, Requests::Many, &stopped) {
+                        let _ = program.wait();
+                    }
                 }
             };
             thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, worker)?;
