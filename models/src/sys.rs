@@ -12,12 +12,16 @@ use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Fixed};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 
-pub(crate) use calls::{raise_open_files, set_backlog, set_option, stop_signals};
+pub(crate) use calls::{duplicate, raise_open_files, set_backlog, set_option, stop_signals};
 use memory::BUFFER_GROUP;
 pub(crate) use memory::{Buffers, Filled, Outbox};
+pub(crate) use process::{Forked, Worker, fork, reap_children_automatically};
 
+pub(crate) mod aio;
 mod calls;
 mod memory;
+pub(crate) mod poller;
+mod process;
 
 /// Completions copied out of the ring at a time.
 const REAP_ENTRIES: usize = 64;

@@ -59,3 +59,14 @@ pub(crate) fn set_backlog(listener: &impl AsRawFd, backlog: i32) -> io::Result<(
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Another descriptor of the same open file, for the runtimes whose sockets only lend their number.
+pub(crate) fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers; the number is an open descriptor for as long as `socket` is borrowed.
+    let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
