@@ -157,7 +157,10 @@ fn a_run_of_so_many_requests_ends_though_the_server_is_gone() {
     });
     let run = session::run(&Arc::new(plan), &About::default(), drop).unwrap();
     ender.join().unwrap();
-    assert_eq!(run.measured.responses + run.measured.errors, 200, "{:?}", run.errors);
+    // Each request ends as one or the other. A connection that is reset before it has sent anything is an error, too, and no
+    // request: the listener's backlog had it when it closed, once for each of the four at most.
+    let ended = run.measured.responses + run.measured.errors;
+    assert!((200..=204).contains(&ended), "{ended}: {:?}", run.errors);
 }
 
 #[test]
