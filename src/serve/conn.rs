@@ -101,10 +101,10 @@ fn act<'a>(
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
         // The usual one, at the size that it has.
-        Step::Learn { site, path, look } => {
+        Step::Learn { sites, site, path, look } => {
             let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
             Box::pin(async move {
-                let entry = worker.files[site].learn(&worker.sites[site], &path, now_ms, now_s).await;
+                let entry = sites.files[site].learn(&sites.list[site], &path, now_ms, now_s).await;
                 Ok(After::GoOn(Learned::File(look, entry)))
             })
         }

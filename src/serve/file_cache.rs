@@ -32,6 +32,8 @@ const SIBLING_BYTES: usize = 512;
 /// What is known about a path.
 pub(super) struct Entry {
     pub(super) found: Found,
+    /// Of the tree that it was found in.
+    pub(super) generation: u32,
     /// The file as it is, then its siblings; nothing where `found` is no file.
     held: Vec<Held>,
     /// What the look-up saw at the names of the file and its siblings; some of it may be of no use.
@@ -65,6 +67,7 @@ pub(super) enum Content {
 pub(super) struct FileCache {
     root: Dir,
     pub(super) root_path: PathBuf,
+    generation: u32,
     options: FileOptions,
     /// Large files are kept open, so many of them.
     files_max: usize,
@@ -76,10 +79,17 @@ pub(super) struct FileCache {
 }
 
 impl FileCache {
-    pub(super) fn new(root: Dir, root_path: PathBuf, options: FileOptions, files_max: usize) -> FileCache {
+    pub(super) fn new(
+        root: Dir,
+        root_path: PathBuf,
+        options: FileOptions,
+        files_max: usize,
+        generation: u32,
+    ) -> FileCache {
         FileCache {
             root,
             root_path,
+            generation,
             options,
             files_max,
             entries: RefCell::default(),
@@ -143,6 +153,7 @@ impl FileCache {
         }
         let entry = Rc::new(Entry {
             found: Found::File(file),
+            generation: self.generation,
             held,
             seen,
             fresh_until_ms: Cell::new(now_ms + FRESH_MS),
@@ -199,6 +210,7 @@ impl FileCache {
         }
         Rc::new(Entry {
             found,
+            generation: self.generation,
             held: Vec::new(),
             seen: Vec::new(),
             fresh_until_ms: Cell::new(0),
@@ -341,7 +353,7 @@ mod tests {
     fn come_and_go() {
         let root = tempfile::tempdir().unwrap();
         let runtime = crate::rt::Builder::new().build().unwrap();
-        let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), FileOptions::default(), 8);
+        let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), FileOptions::default(), 8, 0);
         let site = Site::default();
         for _ in 0..10 {
             std::fs::write(root.path().join("a"), "content").unwrap();

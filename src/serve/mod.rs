@@ -29,6 +29,7 @@ mod parts;
 mod registry;
 #[cfg(test)]
 mod sim_tests;
+mod sites;
 mod start;
 mod stop;
 mod transfer;
@@ -44,10 +45,11 @@ use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::Admission;
-use options::{Engine, Listen, Options};
+use options::{Engine, Listen, Options, SiteConfig};
+use sites::Opened;
 use stop::{Stage, StopSignal};
 
-pub use metrics::CoreStats;
+pub use metrics::{CoreStats, CutStats};
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
@@ -57,6 +59,9 @@ pub struct Server {
     cores: Vec<Core>,
     /// Disconnected when the last core has stopped.
     running: Mutex<mpsc::Receiver<Infallible>>,
+    /// How often the sites were replaced; locked while they are, so that all cores see the same order.
+    generation: Mutex<u32>,
+    cut: Arc<metrics::Cut>,
 }
 
 struct Core {
@@ -69,6 +74,7 @@ struct Shared {
     options: Arc<Options>,
     admission: Arc<Admission>,
     stop: StopSignal,
+    cut: Arc<metrics::Cut>,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
     cores: usize,
@@ -166,6 +172,11 @@ impl Server {
         self.stop.raise(Stage::Draining);
     }
 
+    /// Whether it has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.has_reached(Stage::Draining)
+    }
+
     /// Ends what is still in flight. Returns at once.
     pub fn cut(&self) {
         self.stop.raise(Stage::Cutting);
@@ -201,6 +212,35 @@ impl Server {
                 receiver.recv().ok().flatten()
             })
             .collect()
+    }
+
+    /// Serves these sites from now on, and returns when every core does. A request is answered from the old ones or from the
+    /// new, never from some of both; one that begins after this has returned sees the new.
+    ///
+    /// # Errors
+    /// [`StartError::Site`]; the old ones are served as before, then.
+    pub fn replace_sites(&self, sites: &[SiteConfig]) -> Result<(), StartError> {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        // All that can fail comes first.
+        let opened = self.cores.iter().map(|_| Opened::open(sites, *generation + 1)).collect::<Result<Vec<_>, _>>()?;
+        *generation += 1;
+        let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
+        for (core, opened) in self.cores.iter().zip(opened) {
+            let acknowledge = acknowledge.clone();
+            core.remote.run(move || {
+                start::replace_sites(opened);
+                drop(acknowledge);
+            });
+        }
+        drop(acknowledge);
+        // Nothing is ever sent: it ends when the last core has dropped its sender, or has stopped.
+        let Err(mpsc::RecvError) = acknowledged.recv();
+        Ok(())
+    }
+
+    /// What the stop has cut so far.
+    pub fn cut_stats(&self) -> CutStats {
+        self.cut.count()
     }
 
     fn join_all(&mut self) {

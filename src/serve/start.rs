@@ -19,10 +19,10 @@ use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, MountRoot};
-use super::file_cache::FileCache;
+use super::cgi::Admission;
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountKind, Options, SiteConfig};
+use super::sites::Opened;
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -55,6 +55,7 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         options: Arc::new(options),
         admission,
         stop: StopSignal::new(),
+        cut: Arc::default(),
         cpus,
         cores: plan.cores,
         nofile,
@@ -63,7 +64,8 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
-    let mut server = Server { listening, plan, stop, cores: Vec::new(), running };
+    let cut = Arc::clone(&shared.cut);
+    let mut server = Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -127,17 +129,9 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let mut sites = Vec::new();
-    let mut files = Vec::new();
-    let mut mounts = Vec::new();
-    for config in &options.sites {
-        let root = open_dir(&config.root)?;
-        files.push(FileCache::new(root, config.root.clone(), options.files.clone(), files_max));
-        mounts.push(config.mounts.iter().map(mount_root).collect::<Result<Vec<_>, _>>()?);
-        sites.push(site(config));
-    }
+    let sites = Opened::open(&options.sites, 0)?.into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
-    Ok(Worker::new(sites, files, mounts, shared, spawner, log))
+    Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
 
 /// A page that cannot be had is no reason not to serve, and it may still come; but whoever named it should know.
@@ -157,20 +151,8 @@ fn warn_of_missing_pages(config: &SiteConfig) {
     }
 }
 
-fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
-    Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
-}
-
-fn mount_root(config: &super::options::MountConfig) -> Result<MountRoot, StartError> {
-    let dir = match config.kind {
-        MountKind::Folder => Some(open_dir(&config.target)?),
-        MountKind::Program => None,
-    };
-    Ok(MountRoot { dir, target: config.target.clone() })
-}
-
 /// The part of a site's configuration that decisions depend on.
-fn site(config: &SiteConfig) -> Site {
+pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
     let pairs = |env: &[super::options::EnvVar]| {
         env.iter().map(|var| (var.name.clone(), var.value.to_string_lossy().into_owned())).collect()
     };
@@ -186,7 +168,7 @@ fn site(config: &SiteConfig) -> Site {
     let hidden = config.hidden.iter().map(|path| format!("/{}", path.display())).collect();
     Site {
         names: config.names.clone(),
-        generation: 0,
+        generation,
         mounts: config.mounts.iter().map(mount).collect(),
         options: SiteOptions {
             env: pairs(&config.cgi_env),
@@ -249,6 +231,15 @@ fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<
     }
 }
 
+/// This thread's core serves these from now on. What is in the middle of a request keeps the old ones until it is over.
+pub(super) fn replace_sites(opened: Opened) {
+    WORKER.with_borrow(|worker| {
+        if let Some(worker) = worker {
+            worker.replace_sites(opened);
+        }
+    });
+}
+
 /// What this thread's core has counted; `None` on a thread that is none.
 pub(super) fn core_stats() -> Option<CoreStats> {
     WORKER.with_borrow(|worker| {
@@ -259,6 +250,7 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             connections: metrics.connections.get(),
             connections_open: worker.registry.len(),
             requests: metrics.requests.get(),
+            errors: metrics.errors.get(),
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
             scripts: metrics.scripts.get(),

@@ -16,15 +16,14 @@ use crate::rt;
 use crate::rt::net::{TcpListener, TcpStream};
 use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
-use crate::site::Site;
 
 use super::access_log::AccessLog;
 use super::cgi::Admission;
 use super::conn;
-use super::file_cache::FileCache;
-use super::metrics::Metrics;
+use super::metrics::{Cut, Metrics};
 use super::options::Options;
 use super::registry::Registry;
+use super::sites::{Opened, Sites};
 use super::stop::{Stage, StopSignal};
 
 /// Send buffers kept for the next reply; more than one turn sends at once is never kept.
@@ -38,10 +37,9 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// Everything that the connections of a core share. Never shared with another core.
 pub(super) struct Worker {
-    pub(super) sites: Vec<Site>,
-    /// One per site, by index.
-    pub(super) files: Vec<FileCache>,
-    pub(super) mounts: Vec<Vec<super::cgi::MountRoot>>,
+    sites: RefCell<Rc<Sites>>,
+    /// Large files that a cache keeps open.
+    files_max: usize,
     pub(super) limits: Limits,
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
@@ -52,6 +50,7 @@ pub(super) struct Worker {
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
     pub(super) stop: StopSignal,
+    pub(super) cut: Arc<Cut>,
     /// Room for the path of the request that is being routed.
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
@@ -75,17 +74,15 @@ struct Clock {
 
 impl Worker {
     pub(super) fn new(
-        sites: Vec<Site>,
-        files: Vec<FileCache>,
-        mounts: Vec<Vec<super::cgi::MountRoot>>,
+        sites: Sites,
+        files_max: usize,
         shared: &super::Shared,
         spawner: Spawner,
         log: Option<AccessLog>,
     ) -> Worker {
         Worker {
-            sites,
-            files,
-            mounts,
+            sites: RefCell::new(Rc::new(sites)),
+            files_max,
             limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
@@ -95,6 +92,7 @@ impl Worker {
             metrics: Metrics::default(),
             registry: Registry::default(),
             stop: shared.stop.clone(),
+            cut: Arc::clone(&shared.cut),
             path: RefCell::default(),
             draining: Cell::new(false),
             listing_bytes: Arc::default(),
@@ -103,6 +101,17 @@ impl Worker {
             secret: (RandomState::new(), Cell::new(0)),
             spare: RefCell::default(),
         }
+    }
+
+    /// What is served now. For one request; the next may see others.
+    pub(super) fn sites(&self) -> Rc<Sites> {
+        Rc::clone(&self.sites.borrow())
+    }
+
+    pub(super) fn replace_sites(&self, opened: Opened) {
+        let sites = opened.into_sites(&self.options.files, self.files_max);
+        let old = self.sites.replace(Rc::new(sites));
+        drop(old);
     }
 
     /// Milliseconds on the core's clock, the same for the whole turn.
@@ -207,6 +216,7 @@ async fn drain(worker: &Rc<Worker>) {
     if let rt::Either::First(()) = rt::select2(all_left(worker), late).await {
         return;
     }
+    worker.cut.add(worker.registry.len() as u64, worker.metrics.scripts_running.get());
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);

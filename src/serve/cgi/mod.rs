@@ -30,6 +30,7 @@ pub(super) use admission::Admission;
 
 use super::access_log::{self, Pending};
 use super::link::Link;
+use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
 use super::{answer, error_page, learn};
@@ -48,6 +49,7 @@ pub(super) struct MountRoot {
 
 /// A request for a script that has to be found.
 pub(super) struct Wanted {
+    pub(super) sites: Rc<Sites>,
     pub(super) site: usize,
     pub(super) route: CgiRoute,
     /// The path after the mount's prefix, decoded.
@@ -56,6 +58,7 @@ pub(super) struct Wanted {
 
 /// A script, or why there is none.
 pub(super) struct Located {
+    sites: Rc<Sites>,
     site: usize,
     mount: usize,
     pub(super) place: Result<Place, Status>,
@@ -95,16 +98,17 @@ pub(super) struct Call {
 }
 
 /// Finds the script and the addresses that a request needs.
-pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
+pub(super) async fn locate(link: &Link, wanted: Box<Wanted>) -> Box<Located> {
     let stream = link.transport.stream();
     let addresses = Addresses { remote: stream.peer_addr().await.ok(), local: stream.local_addr().await.ok() };
-    let place = find(worker, &wanted).await;
-    Box::new(Located { site: wanted.site, mount: wanted.route.mount, place, addresses })
+    let place = find(&wanted).await;
+    let Wanted { sites, site, route, .. } = *wanted;
+    Box::new(Located { sites, site, mount: route.mount, place, addresses })
 }
 
-async fn find(worker: &Worker, wanted: &Wanted) -> Result<Place, Status> {
-    let mount = &worker.sites[wanted.site].mounts[wanted.route.mount];
-    let root = &worker.mounts[wanted.site][wanted.route.mount];
+async fn find(wanted: &Wanted) -> Result<Place, Status> {
+    let mount = &wanted.sites.list[wanted.site].mounts[wanted.route.mount];
+    let root = &wanted.sites.mounts[wanted.site][wanted.route.mount];
     let Some(dir) = root.dir.as_ref().filter(|_| wanted.route.kind == MountKind::Folder) else {
         let name = mount.prefix.clone().into_bytes();
         return Ok(Place { file: root.target.clone(), name, path_info: wanted.rest.to_vec() });
@@ -129,8 +133,8 @@ impl Call {
     /// Takes from the request all that the script will be told: the request itself does not outlive this step.
     pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
-        let site = &worker.sites[located.site];
-        let root = worker.files[located.site].root_path.as_os_str().as_bytes();
+        let site = &located.sites.list[located.site];
+        let root = located.sites.files[located.site].root_path.as_os_str().as_bytes();
         let mut path_translated = root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {
@@ -223,6 +227,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
             },
         }
     };
+    worker.metrics.answered(status);
     if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
         let remote = call.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
         access_log::finished(log, worker, &pending, &remote, status, bytes);

@@ -1,0 +1,67 @@
+//! What a core serves, as one value that is replaced whole: a request sees what was there before, or what came after, and
+//! never some of both. Whoever waits in the middle of a request keeps what it began with.
+
+use std::rc::Rc;
+
+use crate::rt::fs::Dir;
+use crate::site::Site;
+
+use super::StartError;
+use super::cgi::MountRoot;
+use super::file_cache::FileCache;
+use super::options::{FileOptions, MountKind, SiteConfig};
+use super::start;
+
+/// The sites of a core, with what is open for them. Three lists, because deciding needs no more than the first.
+#[derive(Default)]
+pub(super) struct Sites {
+    pub(super) list: Vec<Site>,
+    /// One per site, by index.
+    pub(super) files: Vec<Rc<FileCache>>,
+    pub(super) mounts: Vec<Vec<MountRoot>>,
+}
+
+/// Everything that can fail about sites has been done; it may be handed to a core.
+pub(super) struct Opened(Vec<OpenedSite>);
+
+struct OpenedSite {
+    config: SiteConfig,
+    generation: u32,
+    root: Dir,
+    mounts: Vec<MountRoot>,
+}
+
+impl Opened {
+    pub(super) fn open(sites: &[SiteConfig], generation: u32) -> Result<Opened, StartError> {
+        let open = |config: &SiteConfig| {
+            let root = open_dir(&config.root)?;
+            let mounts = config.mounts.iter().map(mount_root).collect::<Result<_, _>>()?;
+            Ok(OpenedSite { config: config.clone(), generation, root, mounts })
+        };
+        sites.iter().map(open).collect::<Result<_, _>>().map(Opened)
+    }
+
+    /// The sites of one core; `files_max` as for a [`FileCache`].
+    pub(super) fn into_sites(self, options: &FileOptions, files_max: usize) -> Sites {
+        let mut sites = Sites::default();
+        for OpenedSite { config, generation, root, mounts } in self.0 {
+            let files = FileCache::new(root, config.root.clone(), options.clone(), files_max, generation);
+            sites.files.push(Rc::new(files));
+            sites.list.push(start::site(&config, generation));
+            sites.mounts.push(mounts);
+        }
+        sites
+    }
+}
+
+fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
+    Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
+}
+
+fn mount_root(config: &super::options::MountConfig) -> Result<MountRoot, StartError> {
+    let dir = match config.kind {
+        MountKind::Folder => Some(open_dir(&config.target)?),
+        MountKind::Program => None,
+    };
+    Ok(MountRoot { dir, target: config.target.clone() })
+}
