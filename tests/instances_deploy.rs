@@ -168,6 +168,33 @@ fn a_deploy_that_is_killed_leaves_one_or_the_other() {
     home.run(["-s", "-n", "a"]).expect(0);
 }
 
+/// Three deploys later its folder was gone, and the page beside it could not be read.
+#[test]
+fn a_script_keeps_its_release_until_its_reply_is_over() {
+    let home = Home::new();
+    let go = home.path().join("go");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.02; done; cat ../page.html\n", go.display());
+    home.content("a", "page.html", "beside");
+    let program = file(&home, "wait", &format!("{}{wait}", hello("begun")), 0o755);
+    home.run(["-d", &program, "-n", "a"]).expect(0);
+    let addr = home.run(["-D", "-n", "a", "-p", "0"]).expect(0).addr();
+    std::thread::scope(|scope| {
+        let reply = scope.spawn(|| Client::connect(addr).get("/cgi-bin/wait").expect(200).text());
+        wait_until("the script runs", || home.row("a")["scripts_running"] == 1);
+        for number in 3..=8 {
+            let page = file(&home, "page.html", &number.to_string(), 0o644);
+            home.run(["-d", &page, "-n", "a"]).expect(0);
+        }
+        assert_eq!(releases(&home, "a"), ["2", "6", "7", "8"]);
+        fs::write(&go, "").expect("the word");
+        assert_eq!(reply.join().expect("a reply"), "begun\nbeside");
+    });
+    let page = file(&home, "page.html", "9", 0o644);
+    home.run(["-d", &page, "-n", "a"]).expect(0);
+    assert_eq!(releases(&home, "a"), ["7", "8", "9"]);
+    home.run(["-s", "-n", "a"]).expect(0);
+}
+
 /// The promise: 200 deploys while clients ask, without one reply that failed, mixed releases, or went back in time.
 #[test]
 fn two_hundred_deploys_under_load() {

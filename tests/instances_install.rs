@@ -63,6 +63,9 @@ fn the_unit_is_sound() {
     let dir = tempfile::tempdir().expect("a folder");
     assert!(run(script().arg(dir.path())).status.success());
     let unit = dir.path().join("share/systemd/user/ucaffeine@.service");
-    let verified = run(Command::new("systemd-analyze").args(["--user", "verify", "--man=no"]).arg(unit));
+    let verified = run(Command::new("systemd-analyze")
+        .args(["--user", "verify", "--man=no"])
+        .arg(unit)
+        .env("XDG_RUNTIME_DIR", dir.path()));
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }

@@ -195,7 +195,8 @@ fn release(shared: &Shared, number: Option<u64>) -> Result<Value, String> {
     let site = (shared.desk.site_at)(&releases.folder(number));
     let programs: Vec<String> = site.mounts.iter().map(|mount| mount.prefix.clone()).collect();
     releases.set_current(number).map_err(|error| format!("the link to the release cannot be set: {error}"))?;
-    if let Err(error) = shared.desk.server.replace_sites(&[site]) {
+    let server = &shared.desk.server;
+    if let Err(error) = server.replace_sites(&[site]) {
         // Nothing was swapped; the next start shall not find it either.
         let _ = match before {
             Some(before) => releases.set_current(before),
@@ -204,5 +205,7 @@ fn release(shared: &Shared, number: Option<u64>) -> Result<Value, String> {
         return Err(error.to_string());
     }
     tracing::info!(release = number, "serves another release");
-    Ok(json!({ "programs": programs }))
+    // A script of an old release may still read what lies beside it.
+    let in_use: Vec<u64> = server.roots_in_use().iter().filter_map(|root| releases.number(root)).collect();
+    Ok(json!({ "programs": programs, "in_use": in_use }))
 }

@@ -60,7 +60,7 @@ pub(crate) fn deploy(folders: &Folders, name: &Name, deploy: &Deploy) -> Result<
         releases.remove(number);
     }
     let taken = taken?;
-    releases.prune(number);
+    releases.prune(number, &taken.in_use());
     Ok(format!("release {number}\n{}", taken.url(&place, source.is_dir)))
 }
 
@@ -246,6 +246,12 @@ fn switch(folders: &Folders, name: &Name, releases: &Releases, number: u64) -> R
 }
 
 impl Taken {
+    /// Releases that requests which began before still need.
+    fn in_use(&self) -> Vec<u64> {
+        let all = self.by.as_ref().and_then(|(_, answer)| answer["in_use"].as_array());
+        all.into_iter().flatten().filter_map(Value::as_u64).collect()
+    }
+
     /// Where the deployed thing answers.
     fn url(&self, place: &Path, is_dir: bool) -> String {
         let mut path = String::from("/");

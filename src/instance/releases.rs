@@ -33,6 +33,11 @@ impl Releases {
         self.base.join(RELEASES).join(number.to_string())
     }
 
+    /// Which release a folder is, if it is one of these.
+    pub(crate) fn number(&self, folder: &Path) -> Option<u64> {
+        folder.strip_prefix(self.base.join(RELEASES)).ok()?.to_str()?.parse().ok()
+    }
+
     /// What is to be served: the current release, or the folder itself while there is none.
     ///
     /// # Errors
@@ -106,12 +111,12 @@ impl Releases {
     }
 
     /// Removes what is older than the last few, and what is newer than the current one: a deploy after a rollback takes the place
-    /// of what was rolled back.
-    pub(crate) fn prune(&self, current: u64) {
+    /// of what was rolled back. What is in use is left for a later time.
+    pub(crate) fn prune(&self, current: u64, in_use: &[u64]) {
         let all = self.all().unwrap_or_default();
         let (older, newer): (Vec<u64>, Vec<u64>) = all.into_iter().partition(|&number| number <= current);
         let too_old = older.len().saturating_sub(KEPT_MAX);
-        for number in older.iter().take(too_old).chain(&newer) {
+        for number in older.iter().take(too_old).chain(&newer).filter(|number| !in_use.contains(number)) {
             self.remove(*number);
         }
     }
@@ -191,13 +196,16 @@ mod tests {
             assert_eq!(releases.add(fill("x")).unwrap(), number);
             assert_eq!(releases.current().unwrap(), (number > 1).then(|| number - 1), "adding serves nothing");
             releases.set_current(number).unwrap();
-            releases.prune(number);
+            releases.prune(number, &[]);
         }
         assert_eq!(releases.all().unwrap(), [3, 4, 5]);
+        assert_eq!(releases.number(&releases.folder(4)), Some(4));
         assert_eq!(fs::read_to_string(dir.path().join("current/a")).unwrap(), "x");
         releases.set_current(4).unwrap();
         assert_eq!(releases.add(fill("y")).unwrap(), 6);
-        releases.prune(4);
+        releases.prune(4, &[6]);
+        assert_eq!(releases.all().unwrap(), [3, 4, 6], "what is in use stays");
+        releases.prune(4, &[]);
         assert_eq!(releases.all().unwrap(), [3, 4], "what is newer than the current one is gone");
     }
 

@@ -46,7 +46,7 @@ use crate::rt::{self, Unavailable};
 
 use cgi::Admission;
 use options::{Engine, Listen, Options, SiteConfig};
-use sites::Opened;
+use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
 pub use metrics::{CoreStats, CutStats};
@@ -62,6 +62,7 @@ pub struct Server {
     /// How often the sites were replaced; locked while they are, so that all cores see the same order.
     generation: Mutex<u32>,
     cut: Arc<metrics::Cut>,
+    in_use: Arc<InUse>,
 }
 
 struct Core {
@@ -75,6 +76,7 @@ struct Shared {
     admission: Arc<Admission>,
     stop: StopSignal,
     cut: Arc<metrics::Cut>,
+    in_use: Arc<InUse>,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
     cores: usize,
@@ -222,7 +224,11 @@ impl Server {
     pub fn replace_sites(&self, sites: &[SiteConfig]) -> Result<(), StartError> {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         // All that can fail comes first.
-        let opened = self.cores.iter().map(|_| Opened::open(sites, *generation + 1)).collect::<Result<Vec<_>, _>>()?;
+        let opened = self
+            .cores
+            .iter()
+            .map(|_| Opened::open(sites, *generation + 1, &self.in_use))
+            .collect::<Result<Vec<_>, _>>()?;
         *generation += 1;
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
         for (core, opened) in self.cores.iter().zip(opened) {
@@ -236,6 +242,11 @@ impl Server {
         // Nothing is ever sent: it ends when the last core has dropped its sender, or has stopped.
         let Err(mpsc::RecvError) = acknowledged.recv();
         Ok(())
+    }
+
+    /// The roots that are served, and those from which something is still sent or run since before they were replaced.
+    pub fn roots_in_use(&self) -> Vec<PathBuf> {
+        self.in_use.roots()
     }
 
     /// What the stop has cut so far.

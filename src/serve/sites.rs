@@ -1,7 +1,9 @@
 //! What a core serves, as one value that is replaced whole: a request sees what was there before, or what came after, and
 //! never some of both. Whoever waits in the middle of a request keeps what it began with.
 
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::rt::fs::Dir;
 use crate::site::Site;
@@ -13,16 +15,24 @@ use super::options::{FileOptions, MountKind, SiteConfig};
 use super::start;
 
 /// The sites of a core, with what is open for them. Three lists, because deciding needs no more than the first.
-#[derive(Default)]
 pub(super) struct Sites {
     pub(super) list: Vec<Site>,
     /// One per site, by index.
     pub(super) files: Vec<Rc<FileCache>>,
     pub(super) mounts: Vec<Vec<MountRoot>>,
+    /// For as long as this is here, its folders are in use.
+    _roots: Arc<[PathBuf]>,
 }
 
 /// Everything that can fail about sites has been done; it may be handed to a core.
-pub(super) struct Opened(Vec<OpenedSite>);
+pub(super) struct Opened {
+    sites: Vec<OpenedSite>,
+    roots: Arc<[PathBuf]>,
+}
+
+/// The folders that any core still serves something from: a script in an old one may be running.
+#[derive(Default)]
+pub(super) struct InUse(Mutex<Vec<Weak<[PathBuf]>>>);
 
 struct OpenedSite {
     config: SiteConfig,
@@ -32,25 +42,40 @@ struct OpenedSite {
 }
 
 impl Opened {
-    pub(super) fn open(sites: &[SiteConfig], generation: u32) -> Result<Opened, StartError> {
+    pub(super) fn open(sites: &[SiteConfig], generation: u32, in_use: &InUse) -> Result<Opened, StartError> {
         let open = |config: &SiteConfig| {
             let root = open_dir(&config.root)?;
             let mounts = config.mounts.iter().map(mount_root).collect::<Result<_, _>>()?;
-            Ok(OpenedSite { config: config.clone(), generation, root, mounts })
+            Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts })
         };
-        sites.iter().map(open).collect::<Result<_, _>>().map(Opened)
+        let opened = sites.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Opened { sites: opened, roots: in_use.add(sites.iter().map(|site| site.root.clone()).collect()) })
     }
 
     /// The sites of one core; `files_max` as for a [`FileCache`].
     pub(super) fn into_sites(self, options: &FileOptions, files_max: usize) -> Sites {
-        let mut sites = Sites::default();
-        for OpenedSite { config, generation, root, mounts } in self.0 {
+        let mut sites = Sites { list: Vec::new(), files: Vec::new(), mounts: Vec::new(), _roots: self.roots };
+        for OpenedSite { config, generation, root, mounts } in self.sites {
             let files = FileCache::new(root, config.root.clone(), options.clone(), files_max, generation);
             sites.files.push(Rc::new(files));
             sites.list.push(start::site(&config, generation));
             sites.mounts.push(mounts);
         }
         sites
+    }
+}
+
+impl InUse {
+    fn add(&self, roots: Arc<[PathBuf]>) -> Arc<[PathBuf]> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|old| old.strong_count() > 0);
+        all.push(Arc::downgrade(&roots));
+        roots
+    }
+
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).flat_map(|roots| roots.to_vec()).collect()
     }
 }
 

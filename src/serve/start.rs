@@ -56,6 +56,7 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         admission,
         stop: StopSignal::new(),
         cut: Arc::default(),
+        in_use: Arc::default(),
         cpus,
         cores: plan.cores,
         nofile,
@@ -64,8 +65,9 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
-    let cut = Arc::clone(&shared.cut);
-    let mut server = Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut };
+    let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
+    let mut server =
+        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -129,7 +131,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0)?.into_sites(&options.files, files_max);
+    let sites = Opened::open(&options.sites, 0, &shared.in_use)?.into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }

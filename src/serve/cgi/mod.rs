@@ -80,6 +80,8 @@ pub(super) struct Addresses {
 
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
+    /// Its folder stays for as long as the reply lasts.
+    _sites: Rc<Sites>,
     site: usize,
     command: Command,
     /// For the log.
@@ -166,6 +168,7 @@ impl Call {
             command.directory(folder);
         }
         Some(Call {
+            _sites: Rc::clone(&located.sites),
             site: located.site,
             command,
             script: place.file.display().to_string(),
