@@ -57,7 +57,8 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
     if let Some(&shell) = matches.get_one::<clap_complete::Shell>("completions") {
         return Action::Completions(shell);
     }
-    let flags: [(&str, fn(&ArgMatches) -> Action); 7] = [
+    type Meant = fn(&ArgMatches) -> Action;
+    let flags: [(&str, Meant); 7] = [
         ("explain", |_| Action::Explain),
         ("daemon", |_| Action::Daemon),
         ("stop", |matches| Action::Stop { timeout: matches.get_one("timeout").copied().unwrap_or_default() }),

@@ -81,7 +81,7 @@ impl Lock {
     /// `None`: it is taken, or has just been cleaned away.
     fn attempt(folder: &Path) -> io::Result<Option<Lock>> {
         let path = folder.join(LOCK);
-        let opened = OpenOptions::new().read(true).write(true).create(true).mode(0o600).open(&path);
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,13 +1,14 @@
 //! Stopping: asked for on the control socket, by a signal where nobody answers there, and seen through to the end.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
-use super::protocol::{Client, Failure};
+use super::protocol::Client;
 use super::registry::{Entry, State, look};
 use super::{Failed, Folders, Name};
 
@@ -35,7 +36,7 @@ pub(crate) fn stop(folders: &Folders, name: &Name, patience: Duration) -> Result
             _ => Err(Failed::new(format!("{name} is locked by a process that is not its own (pid {}?)", state.pid))),
         };
     };
-    let mut ending = Ending { name, state: &state, pidfd, client: Client::connect(&folders.run(name)).ok(), cut: None };
+    let mut ending = Ending { name, state: &state, pidfd, folder: folders.run(name), client: None, cut: None };
     ending.ask(false);
     if !ending.wait(patience) {
         ending.ask(true);
@@ -55,6 +56,7 @@ struct Ending<'a> {
     name: &'a Name,
     state: &'a State,
     pidfd: OwnedFd,
+    folder: PathBuf,
     /// While it answers.
     client: Option<Client>,
     /// What it said at its end.
@@ -64,10 +66,12 @@ struct Ending<'a> {
 impl Ending<'_> {
     /// To drain, or to cut. A second signal cuts, too.
     fn ask(&mut self, now: bool) {
+        // Each time anew: a conversation in which nothing is said ends after a while.
+        self.client = Client::connect(&self.folder).ok();
         let asked = self.client.as_mut().map(|client| client.ask("stop", json!({ "now": now }), ANSWER_MAX));
         match asked {
             Some(Ok(answer)) => self.keep(answer),
-            Some(Err(Failure::Refused(_))) | Some(Err(Failure::Silent(_))) | None => {
+            Some(Err(_)) | None => {
                 self.client = None;
                 // It may have ended meanwhile; then there is nobody to signal, which is fine.
                 let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
@@ -86,9 +90,8 @@ impl Ending<'_> {
         let until = Instant::now() + patience;
         if let Some(client) = &mut self.client {
             // The word comes shortly before the end; without it the end itself is waited for.
-            match client.answer(patience) {
-                Ok(answer) => self.keep(answer),
-                Err(_) => {}
+            if let Ok(answer) = client.answer(patience) {
+                self.keep(answer);
             }
         }
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now()).max(self.grace())).ok();

@@ -155,6 +155,8 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         options: Arc::new(options),
         admission: Admission::new(1, 1),
         stop: StopSignal::new(),
+        cut: Arc::default(),
+        in_use: Arc::default(),
         cpus: vec![0],
         cores: 1,
         nofile: 1024,
