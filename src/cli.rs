@@ -182,6 +182,7 @@ mod tests {
     use super::*;
 
     const PAGE: &str = include_str!("../docs/configuration.md");
+    const INSTANCES: &str = include_str!("../docs/instances.md");
     const MAN: &str = include_str!("../docs/ucaffeine.1");
 
     #[test]
@@ -215,9 +216,12 @@ mod tests {
             assert!(MAN.contains(&man), "docs/ucaffeine.1 lacks {man}");
         }
         let instances = ["name", "daemon", "stop", "timeout", "list-instances", "json", "log", "follow", "reset-logs"];
-        for flag in ["config", "explain", "deploy", "to", "rollback"].iter().chain(&instances) {
-            assert!(PAGE.contains(&format!("`--{flag}")) && MAN.contains(&format!("\\-\\-{flag}")), "{flag}");
-        }
+        let of_a_page = |page: &str, flag: &str| {
+            let man = format!("\\-\\-{}", flag.replace('-', "\\-"));
+            assert!(page.contains(&format!("`--{flag}")) && MAN.contains(&man), "{flag}");
+        };
+        ["config", "explain"].iter().for_each(|flag| of_a_page(PAGE, flag));
+        instances.iter().chain(&["deploy", "to", "rollback"]).for_each(|flag| of_a_page(INSTANCES, flag));
     }
 
     /// The other direction: nothing that is documented is unknown.
@@ -234,7 +238,9 @@ mod tests {
             })
             .chain(["help".into(), "version".into()])
             .collect();
-        let text = format!("{PAGE}\n{}", MAN.replace("\\-", "-"));
+        // What is about installing has the flags of other programs.
+        let instances = INSTANCES.split("## Installing").next().unwrap_or_default();
+        let text = format!("{PAGE}\n{instances}\n{}", MAN.replace("\\-", "-"));
         for flag in text.split("--").skip(1) {
             let name: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             let rule = name.is_empty() || name.starts_with('-');
