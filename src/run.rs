@@ -107,6 +107,10 @@ pub(crate) fn run(mut config: Config, instance: Option<Instance>, level: &Level)
     }
     let started = Server::start(config.options.clone());
     let server = Arc::new(started.map_err(|error| Failed { code: exit_code(&error), why: error.to_string() })?);
+    if instance.as_ref().is_some_and(|instance| instance.background.is_some()) {
+        // Every path is absolute by now; the folder it was started in may be unmounted.
+        let _ = std::env::set_current_dir("/");
+    }
     let named = instance.map(|instance| Named::start(instance, &config, own, &server, level)).transpose()?;
     announce(&config, &server, named.as_ref());
     let named = named.map(Named::served);

@@ -70,8 +70,9 @@ impl Lock {
                 lock.forget();
                 return Ok(Some(lock));
             }
-            // One without a state may be somebody who lists, or cleans; or it starts, and then it will have one.
-            if read_state(&folder).is_some() || Instant::now() > until {
+            // Without a process that is known to live it may be somebody who lists, or cleans; or one that starts.
+            let lives = read_state(&folder).is_some_and(|state| state.process().is_some());
+            if lives || Instant::now() > until {
                 return Ok(None);
             }
             std::thread::sleep(POLL);
