@@ -4,9 +4,11 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import pathlib
 import platform
+import random
 import resource
 import shlex
 import signal
@@ -16,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BODY_BYTES = 1024
+KIB = 1024
+SMALL, BODY_BYTES = "1k.html", KIB
 IDLE_CONNECTIONS = 10_000
 IDLE_SETTLE_S = 2.0
 START_DEADLINE_S = 10.0
@@ -28,41 +32,130 @@ STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 FOREIGN_WORK_MAX = 0.30
 TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
-# name: command, URL path. {port} {cpu} {site} {config} are filled in; a third item is the text of {config}.
+# The set of files with a Zipf distribution: file i of n (from 1) is asked for with a weight of 1 / i.
+ZIPF_FILES, ZIPF_BYTES, ZIPF_EXPONENT, ZIPF_SEED = 1_000, (KIB, 1024 * KIB), 1.0, 1
+# So many requests are drawn beforehand, and repeated: what wrk draws itself would cost it more than the request.
+ZIPF_DRAWS = 1 << 16
+
+# name: command, and the text of {config} where one is needed. {port} {cpu} {site} {config} {folder} are filled in.
+# Equal settings: one worker, sendfile, the server's own cache of descriptors, no access log, connections kept.
 SERVERS = {
-    "floor": ("target/release/models floor --port {port} --cpu {cpu}", "/1k.html"),
-    "floor-defer": ("target/release/models floor --port {port} --cpu {cpu} --defer-accept", "/1k.html"),
-    "ucaffeine": ("target/release/ucaffeine {site} --port {port} --cores 1 --bind 127.0.0.1", "/1k.html"),
+    "floor": ("target/release/models floor --port {port} --cpu {cpu}",),
+    "floor-defer": ("target/release/models floor --port {port} --cpu {cpu} --defer-accept",),
+    "ucaffeine": ("target/release/ucaffeine {site} --port {port} --cores 1 --bind 127.0.0.1",),
     "nginx": (
         "nginx -c {config}",
-        "/1k.html",
         """daemon off; worker_processes 1; pid {config}.pid; error_log stderr crit;
         events {{ worker_connections 16384; }}
-        http {{ access_log off; sendfile on; tcp_nopush on; open_file_cache max=1000; keepalive_requests 1000000000;
+        http {{ access_log off; sendfile on; tcp_nopush on; open_file_cache max=2000; keepalive_requests 1000000000;
                 types {{ text/html html; }} client_body_temp_path {config}.body; proxy_temp_path {config}.proxy;
                 fastcgi_temp_path {config}.fcgi; uwsgi_temp_path {config}.uwsgi; scgi_temp_path {config}.scgi;
                 server {{ listen 127.0.0.1:{port} backlog=4096; root {site}; }} }}
         """,
     ),
+    "lighttpd": (
+        "lighttpd -D -f {config}",
+        """server.document-root = "{site}"
+        server.port = {port}
+        server.bind = "127.0.0.1"
+        server.max-worker = 0
+        server.network-backend = "sendfile"
+        server.stat-cache-engine = "simple"
+        server.max-fds = 16384
+        server.max-connections = 12000
+        server.max-keep-alive-requests = 0
+        server.errorlog = "/dev/null"
+        mimetype.assign = ( ".html" => "text/html", "" => "application/octet-stream" )
+        """,
+    ),
+    "h2o": (
+        "h2o -c {config}",
+        """num-threads: 1
+listen:
+  host: 127.0.0.1
+  port: {port}
+error-log: /dev/null
+max-connections: 12000
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: {site}
+""",
+    ),
+    "caddy": (
+        "env GOMAXPROCS=1 XDG_DATA_HOME={folder} XDG_CONFIG_HOME={folder} HOME={folder} "
+        "caddy run --adapter caddyfile --config {config}",
+        """{{
+            admin off
+            auto_https off
+            log {{
+                output discard
+            }}
+        }}
+        http://127.0.0.1:{port} {{
+            root * {site}
+            file_server
+        }}
+        """,
+    ),
 }
 
-# name: connections, requests per write, extra header. idle-10k is not driven by wrk.
+# The others that we are compared with.
+PEERS = ["nginx", "lighttpd", "h2o", "caddy"]
+AMONG_PEERS = ["best", "nginx"]
+
+
+class Load(typing.NamedTuple):
+    """What wrk does in a cell."""
+    connections: int
+    # Requests per write.
+    depth: int = 1
+    # An extra header field.
+    field: tuple = None
+    # Of {site}; None for the Zipf set.
+    file: str = SMALL
+    # The least that a response has on the average, or it was not whole.
+    bytes_min: int = BODY_BYTES
+
+
+# Files of the site, by name.
+SIZES = {SMALL: BODY_BYTES, "32k.bin": 32 * KIB, "64k.bin": 64 * KIB, "100k.bin": 100 * KIB, "1m.bin": 1024 * KIB,
+         "10m.bin": 10 * 1024 * KIB}
+
+# idle-10k is not driven by wrk.
 LOADS = {
-    "keepalive-64": (64, 1, None),
-    "keepalive-10k": (10_000, 1, None),
-    "pipelined-16": (64, 16, None),
-    "close-64": (64, 1, ("Connection", "close")),
+    "keepalive-64": Load(64),
+    "keepalive-10k": Load(10_000),
+    "pipelined-16": Load(64, depth=16),
+    "close-64": Load(64, field=("Connection", "close")),
 }
+FILE_LOADS = {
+    "file-32k": Load(64, file="32k.bin", bytes_min=SIZES["32k.bin"]),
+    "file-64k": Load(64, file="64k.bin", bytes_min=SIZES["64k.bin"]),
+    "file-100k": Load(64, file="100k.bin", bytes_min=SIZES["100k.bin"]),
+    "file-1m": Load(64, file="1m.bin", bytes_min=SIZES["1m.bin"]),
+    "file-10m": Load(16, file="10m.bin", bytes_min=SIZES["10m.bin"]),
+    "zipf": Load(64, file=None),
+}
+LOADS |= FILE_LOADS
 IDLE = "idle-10k"
-CELLS = [*LOADS, IDLE]
+CELLS = [cell for cell in LOADS if cell not in FILE_LOADS] + [IDLE]
 
-# cell: (what is compared, limit). "ratio" is to the floor; the others are absolute.
+# cell: (what is compared, limit). "ratio" is to the floor, "best" to the cheapest other server of the run, "nginx" to that
+# one; the others are absolute.
 BARS = {
     "keepalive-64": ("ratio", 1.15),
     "keepalive-10k": ("ratio", 1.15),
     "pipelined-16": ("cpu_us", 1.0),
     "close-64": ("ratio", 1.10),
     IDLE: ("rss_bytes", 1024),
+    "file-32k": ("best", 1.0),
+    "file-64k": ("best", 1.0),
+    "file-100k": ("best", 0.80),
+    "file-1m": ("best", 1.0),
+    "file-10m": ("best", 1.0),
+    "zipf": ("nginx", 1 / 1.5),
 }
 
 # wrk's text rounds its figures; `done` has the exact ones. Percentiles are microseconds.
@@ -76,11 +169,25 @@ function init(args)
   burst = table.concat(one)
 end
 function request() return burst end
+{more}
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format('RESULT {{"requests":%d,"bytes":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d,' ..
     '"errors":{{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}}}\\n', summary.requests, summary.bytes,
     summary.duration, latency:percentile(50), latency:percentile(99), e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+
+# The paths of the Zipf set, in the order drawn.
+WRK_ZIPF = """
+local paths, drawn, at = {{}}, {{ {drawn} }}, 0
+function init(args)
+  for i = 1, {files} do paths[i] = wrk.format('GET', string.format('/zipf/%04d.bin', i)) end
+end
+function request()
+  at = at % #drawn + 1
+  return paths[drawn[at]]
 end
 """
 
@@ -111,7 +218,7 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", default=",".join(CELLS), help=f"comma-separated, of {', '.join(CELLS)}")
+    parser.add_argument("--cells", default=",".join(CELLS), help=f"comma-separated, of {', '.join([*CELLS, *FILE_LOADS])}")
     parser.add_argument("--servers", default="floor,ucaffeine", help=f"comma-separated, of {', '.join(SERVERS)} or --add")
     parser.add_argument("--add", action="append", default=[], metavar="NAME=COMMAND",
                         help="another server; {port} {cpu} {site} are filled in")
@@ -127,10 +234,10 @@ def arguments():
         name, equals, command = item.partition("=")
         if not equals:
             parser.error(f"--add {item}: NAME=COMMAND expected")
-        SERVERS[name] = (command, "/1k.html")
+        SERVERS[name] = (command,)
     args.cells, args.servers = args.cells.split(","), args.servers.split(",")
     args.reference = args.reference or args.servers[0]
-    for kind, given, known in (("cell", args.cells, CELLS), ("server", args.servers, list(SERVERS))):
+    for kind, given, known in (("cell", args.cells, [*CELLS, *FILE_LOADS]), ("server", args.servers, list(SERVERS))):
         for name in given:
             if name not in known:
                 parser.error(f"unknown {kind} {name}: {', '.join(known)}")
@@ -149,13 +256,30 @@ def measure(args):
         site.mkdir()
         # nginx's worker runs as another user.
         folder.chmod(0o755)
-        (site / "1k.html").write_bytes(b"x" * (BODY_BYTES - 1) + b"\n")
+        make_site(site)
         for cell in args.cells:
             with contextlib.ExitStack() as stack:
                 servers = {name: stack.enter_context(Server(name, folder, args.server_cpu)) for name in args.servers}
                 one = (lambda server: idle(server)) if cell == IDLE else (lambda server: load(server, cell, folder, args))
                 results[cell] = interleave(cell, servers, one, args)
     return results
+
+
+def make_site(site):
+    for name, size in SIZES.items():
+        (site / name).write_bytes(b"x" * (size - 1) + b"\n")
+    draw = random.Random(ZIPF_SEED)
+    (site / "zipf").mkdir()
+    least, most = (math.log(size) for size in ZIPF_BYTES)
+    for number in range(1, ZIPF_FILES + 1):
+        size = round(math.exp(draw.uniform(least, most)))
+        (site / "zipf" / f"{number:04}.bin").write_bytes(b"z" * size)
+
+
+def zipf_script():
+    weights = [1 / number**ZIPF_EXPONENT for number in range(1, ZIPF_FILES + 1)]
+    drawn = random.Random(ZIPF_SEED).choices(range(1, ZIPF_FILES + 1), weights, k=ZIPF_DRAWS)
+    return WRK_ZIPF.format(files=ZIPF_FILES, drawn=",".join(map(str, drawn)))
 
 
 def interleave(cell, servers, one, args):
@@ -184,7 +308,7 @@ def load(server, cell, folder, args):
     problems = [f"{count} {kind} errors" for kind, count in result["errors"].items() if count]
     if result["requests"] == 0:
         problems.append("no response")
-    elif result["bytes"] / requests < BODY_BYTES:
+    elif result["bytes"] / requests < LOADS[cell].bytes_min:
         problems.append("responses are not whole")
     if core > cpu * (1 + FOREIGN_WORK_MAX) + 5 * TICK_S:
         problems.append("(noisy: something else ran on the server's core)")
@@ -200,11 +324,13 @@ def load(server, cell, folder, args):
 
 
 def wrk(server, cell, folder, seconds, args):
-    connections, depth, field = LOADS[cell]
+    load = LOADS[cell]
     script = folder / f"{cell}.lua"
-    name, value = (json.dumps(part) for part in field) if field else ("nil", "nil")
-    script.write_text(WRK_SCRIPT.format(depth=depth, name=name, value=value))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "10", "-s", str(script), server.url]
+    name, value = (json.dumps(part) for part in load.field) if load.field else ("nil", "nil")
+    more = "" if load.file else zipf_script()
+    script.write_text(WRK_SCRIPT.format(depth=load.depth, name=name, value=value, more=more))
+    url = f"{server.url}/{load.file or SMALL}"
+    command = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}", "--timeout", "10", "-s", str(script), url]
     with Process(command, args.client_cpu, stdout=subprocess.PIPE) as process:
         output, _ = process.communicate(timeout=seconds + 60)
     lines = [line[len("RESULT "):] for line in output.decode().splitlines() if line.startswith("RESULT ")]
@@ -221,7 +347,7 @@ def idle(server):
         for _ in range(IDLE_CONNECTIONS):
             connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
             connections.append(connection)
-            if (body := exchange(connection, server.path)) != BODY_BYTES:
+            if (body := exchange(connection)) != BODY_BYTES:
                 problems.append(f"a body of {body} bytes")
                 break
         time.sleep(IDLE_SETTLE_S)
@@ -239,9 +365,9 @@ def idle(server):
     return {"rss_bytes": (after - before) / IDLE_CONNECTIONS, "rss_before_kib": before // 1024, "problems": problems}
 
 
-def exchange(connection, path):
+def exchange(connection):
     """One request on an open connection; the length of the body that came back with a 200, or -1."""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    connection.sendall(f"GET /{SMALL} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     data = b""
     while b"\r\n\r\n" not in data or len(data.split(b"\r\n\r\n", 1)[1]) < BODY_BYTES:
         chunk = connection.recv(65536)
@@ -310,15 +436,15 @@ class Server:
     """A server that answers on a free loopback port."""
 
     def __init__(self, name, folder, cpu):
-        command, self.path, *config = SERVERS[name]
+        command, *config = SERVERS[name]
         self.name, self.folder = name, folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        words = {"port": self.port, "cpu": cpu, "site": folder / "site", "config": folder / f"{name}.conf"}
+        words = {"port": self.port, "cpu": cpu, "site": folder / "site", "config": folder / f"{name}.conf", "folder": folder}
         if config:
             words["config"].write_text(config[0].format(**words))
-        self.url = f"http://127.0.0.1:{self.port}{self.path}"
+        self.url = f"http://127.0.0.1:{self.port}"
         self.process = Process(shlex.split(command.format(**words)), cpu, stdout=subprocess.DEVNULL)
 
     def __enter__(self):
@@ -340,9 +466,9 @@ class Server:
                 raise Failure(f"{self.name} ended at once with status {status}")
             with contextlib.suppress(ConnectionError, TimeoutError):
                 with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-                    if (body := exchange(connection, self.path)) == BODY_BYTES:
+                    if (body := exchange(connection)) == BODY_BYTES:
                         return
-                    raise Failure(f"{self.name} does not answer {self.path} with {BODY_BYTES} bytes, but {body}")
+                    raise Failure(f"{self.name} does not answer /{SMALL} with {BODY_BYTES} bytes, but {body}")
             if time.monotonic() > deadline:
                 raise Failure(f"{self.name} does not answer on port {self.port}")
             time.sleep(0.05)
@@ -406,12 +532,24 @@ def judge(results, reference):
     for cell, servers in results.items():
         what, limit = BARS[cell]
         for name, row in servers.items():
-            if name == reference:
+            # The bars of files hold for what is ours, the others for all but the reference.
+            if name in PEERS if what in AMONG_PEERS else name == reference:
                 continue
-            value = (row["ratio"] or {}).get("median") if what == "ratio" else row["median"][what]
+            value = bar_value(what, name, row, servers)
             ok = row["valid"] and servers[reference]["valid"] and value is not None and value <= limit
             verdicts.append({"cell": cell, "server": name, "what": what, "value": value, "limit": limit, "ok": ok})
     return verdicts
+
+
+def bar_value(what, name, row, servers):
+    """What a bar compares; None where there is nothing to compare with."""
+    if what == "ratio":
+        return (row["ratio"] or {}).get("median")
+    if what not in AMONG_PEERS:
+        return row["median"][what]
+    others = [other["median"]["cpu_us"] for peer, other in servers.items()
+              if peer in PEERS and peer != name and other["valid"] and what in ("best", peer)]
+    return row["median"]["cpu_us"] / min(others) if others else None
 
 
 def progress(cell, number, count, rounds):

@@ -208,12 +208,7 @@ mod tests {
 
     fn options() -> Options {
         let mut site = SiteConfig::files_only(PathBuf::from("/srv/site"));
-        let mount = |prefix: &str, target: &str, kind| MountConfig {
-            prefix: prefix.into(),
-            target: target.into(),
-            kind,
-            env: Vec::new(),
-        };
+        let mount = |prefix: &str, target: &str, kind| MountConfig::new(prefix.into(), target.into(), kind);
         site.mounts.push(mount("/cgi-bin", "/srv/site/cgi-bin", MountKind::Folder));
         site.mounts.push(mount("/git", "/usr/lib/git-http-backend", MountKind::Program));
         Options { sites: vec![site], ..Options::default() }

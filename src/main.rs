@@ -5,6 +5,8 @@ mod banner;
 mod cli;
 mod config;
 mod instance;
+mod log;
+mod rehearse;
 mod run;
 
 use std::ffi::OsString;
@@ -16,11 +18,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 use ucaffeine::rt;
+use ucaffeine::rt::confine;
 use ucaffeine::rt::cpu::{self, CpuFacts};
 
 use banner::Explained;
 use cli::{Action, Typed};
-use config::{Config, Problem, ProblemKind};
+use config::{Config, Layer, Problem, ProblemKind};
 use instance::{Deploy, Failed, Folders};
 
 const EXIT_USAGE: u8 = 2;
@@ -30,12 +33,19 @@ const EXIT_CONFIGURATION: u8 = 3;
 type Level = reload::Handle<LevelFilter, Registry>;
 
 fn main() -> ExitCode {
+    // Before anything else: this process is to become a script.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == confine::VERB) {
+        return confine::main(std::env::args_os().skip(2));
+    }
+    let level = log_to_stderr();
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == rehearse::VERB) {
+        return rehearsed();
+    }
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    let level = log_to_stderr();
     match typed.action {
         Action::Run | Action::Explain | Action::InBackground { .. } => serve(typed, &environment, &level),
         Action::Completions(shell) => {
@@ -54,7 +64,7 @@ fn log_to_stderr() -> Level {
     use std::io::IsTerminal;
     let (filter, level) = reload::Layer::new(LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colour);
+    let lines = tracing_subscriber::fmt::layer().with_writer(log::Log).with_target(false).with_ansi(colour);
     tracing_subscriber::registry().with(filter).with(lines).init();
     level
 }
@@ -78,6 +88,25 @@ fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> E
                 Err(failed) => complain(&failed),
             }
         }
+    }
+}
+
+/// Runs one script, and serves nothing.
+fn rehearsed() -> ExitCode {
+    let rehearsal = match rehearse::parse(std::env::args_os().skip(2)) {
+        Ok(rehearsal) => rehearsal,
+        Err(answer) => return answered(&answer),
+    };
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let server = &rehearsal.server;
+    let config = match Config::resolve(server.flags.clone(), server.file.clone(), &environment, Layer::default()) {
+        Ok(config) => config,
+        Err(problems) => return refused(&problems),
+    };
+    match rehearse::run(config.options, &rehearsal) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => complain(&Failed { code: run::exit_code(&error), why: error.to_string() }),
     }
 }
 

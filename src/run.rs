@@ -16,6 +16,7 @@ use crate::banner::{self, Look, Started};
 use crate::cli::{Action, Typed};
 use crate::config::{Config, Given, Layer, Origin, at_root, level as level_of};
 use crate::instance::{Control, Desk, Failed, Folders, Lock, Name, Releases, State, daemon};
+use crate::log;
 use crate::{EXIT_CONFIGURATION, EXIT_USAGE, Level};
 
 const EXIT_BIND: u8 = 4;
@@ -89,10 +90,17 @@ impl Instance {
 }
 
 /// Binds, starts the cores, says so, waits for the word to stop, drains.
-pub(crate) fn run(mut config: Config, instance: Option<Instance>, level: &Level) -> Result<(), Failed> {
+pub(crate) fn run(config: Config, instance: Option<Instance>, level: &Level) -> Result<(), Failed> {
     // Before any thread exists, so that all of them inherit the mask and the signals come to us.
     let signals = Signals::new(&[Signal::INT, Signal::TERM])
         .map_err(|error| Failed::new(format!("cannot wait for signals: {error}")))?;
+    log::start();
+    let served = serve(config, instance, level, &signals);
+    log::finish();
+    served
+}
+
+fn serve(mut config: Config, instance: Option<Instance>, level: &Level, signals: &Signals) -> Result<(), Failed> {
     let own = instance.as_ref().filter(|instance| config.options.sites.iter().all(|site| site.root == instance.root));
     if own.is_some_and(|instance| instance.root == instance.own) {
         // While the folder itself is served, its releases are not: what comes with the first deploy.
@@ -114,7 +122,7 @@ pub(crate) fn run(mut config: Config, instance: Option<Instance>, level: &Level)
     let named = instance.map(|instance| Named::start(instance, &config, own, &server, level)).transpose()?;
     announce(&config, &server, named.as_ref());
     let named = named.map(Named::served);
-    wait(&signals, &server, has_scripts);
+    wait(signals, &server, has_scripts);
     if let Some((control, lock)) = named {
         control.tell_end(server.cut_stats());
         lock.clear();
@@ -240,11 +248,11 @@ fn wait(signals: &Signals, server: &Server, has_scripts: bool) {
     });
 }
 
-fn exit_code(error: &StartError) -> u8 {
+pub(crate) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind { .. } => EXIT_BIND,
         StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
-        StartError::Site { .. } | StartError::Log { .. } => EXIT_CONFIGURATION,
+        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) => EXIT_CONFIGURATION,
         _ => crate::instance::EXIT_FAILED,
     }
 }

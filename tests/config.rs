@@ -97,28 +97,32 @@ fn every_limit_has_a_flag_a_key_and_a_variable() {
         .collect();
     assert!(limits.len() >= 30, "{limits:?}");
     let key = |name: &str| name.replace('-', "_");
-    let everything: String = limits.iter().map(|name| format!("{} = 99\n", key(name))).collect();
-    let dir = Dir::new().file("all.toml", &everything.replace("body_bytes_max = 99", "body_bytes_max = 4096"));
+    // Within the bounds of each, and none its default.
+    let fitting = |name: &str, usual: &str| match name {
+        "cgi-address-space-bytes-max" => String::from("17MiB"),
+        "cold-buffer-bytes-max" => String::from("1MiB"),
+        "send-zerocopy-bytes-min" => String::from("64KiB"),
+        "fields-max" => usual.get(..2).unwrap_or(usual).to_owned(),
+        name if name.ends_with("body-bytes-max") => String::from("4KiB"),
+        _ => usual.to_owned(),
+    };
+    let everything: String = limits.iter().map(|name| format!("{} = '{}'\n", key(name), fitting(name, "99"))).collect();
+    let dir = Dir::new().file("all.toml", &everything);
     let from_file = dir.explain(&[], &["--config", "all.toml"]);
     for (number, name) in limits.iter().enumerate() {
-        let want = if name.ends_with("body-bytes-max") { "4KiB" } else { "99" };
+        let want = fitting(name, "99");
         let (shown, origin) = (value(&from_file, name), format!("all.toml:{}", number + 1));
-        assert!(shown.starts_with(want) && shown.ends_with(&origin), "{name}: {shown}");
+        assert!(shown.starts_with(&want) && shown.ends_with(&origin), "{name}: {shown}");
     }
     let variables: Vec<(String, String)> =
-        limits.iter().map(|name| (format!("UCAFFEINE_{}", key(name).to_uppercase()), "5000".into())).collect();
-    let variables: Vec<(&str, &str)> = variables
-        .iter()
-        .map(|(name, text)| (name.as_str(), if name.ends_with("FIELDS_MAX") { "98" } else { text.as_str() }))
-        .collect();
+        limits.iter().map(|name| (format!("UCAFFEINE_{}", key(name).to_uppercase()), fitting(name, "5000"))).collect();
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let from_variables = dir.explain(&variables, &["--config", "all.toml"]);
     for name in &limits {
         assert!(value(&from_variables, name).contains(" UCAFFEINE_"), "{name}");
     }
-    let flags: Vec<String> = limits.iter().flat_map(|name| [format!("--{name}"), String::from("4096")]).collect();
+    let flags: Vec<String> = limits.iter().flat_map(|name| [format!("--{name}"), fitting(name, "4097")]).collect();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let flags: Vec<&str> =
-        flags.chunks(2).flat_map(|pair| [pair[0], if pair[0] == "--fields-max" { "97" } else { pair[1] }]).collect();
     let from_flags = dir.explain(&variables, &flags);
     for name in &limits {
         assert!(value(&from_flags, name).ends_with(&format!("--{name}")), "{name}");
@@ -228,4 +232,36 @@ fn more_cores_than_cpus_share_and_say_so() {
     assert_eq!(value(&explained, "threads"), "1024");
     assert!(value(&explained, "decision").contains("none is pinned"), "{explained}");
     assert_eq!(value(&Dir::new().explain(&[], &["--workers", "3"]), "threads"), "3");
+}
+
+#[test]
+fn what_is_said_of_one_mount_wins_over_what_is_said_of_all() {
+    let dir = Dir::new().program("a").program("b").file("site.toml", "[cgi_mount_running_max]\n'/x' = 4\n");
+    let mounts = ["--cgi", "/x=a", "--cgi", "/y=b"];
+    let with = |more: &[&str]| -> Vec<String> { mounts.iter().chain(more).map(|text| text.to_string()).collect() };
+    for more in [
+        &["--cgi-mount-running-max", "/x=4", "--cgi-mount-running-max", "2"][..],
+        &["--cgi-mount-queued-max", "/y/=1", "--cgi-pass-authorization", "all"],
+        &["--cgi-pass-authorization", "/x", "--cgi-linger", "kill", "--cgi-umask", "027", "--cgi-nice", "19"],
+        &["-c", "site.toml"],
+    ] {
+        let arguments = with(more);
+        dir.explain(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for (more, says) in [
+        (["--cgi-mount-running-max", "/z=4"], "nothing is mounted at /z"),
+        (["--cgi-mount-running-max", "/x=0"], "1 to 1000000"),
+        (["--cgi-mount-queued-max", "many"], "needs N or PREFIX=N"),
+        (["--cgi-pass-authorization", "/z"], "nothing is mounted at /z"),
+        (["--cgi-pass-authorization", "x"], "nor all"),
+        (["--cgi-linger", "no"], "neither keep nor kill"),
+        (["--cgi-umask", "9"], "not an octal mask"),
+        (["--cgi-nice", "20"], "0 to 19"),
+        (["--cgi-user", "a:b:c"], "needs USER or USER:GROUP"),
+        (["--cgi-address-space-bytes-max", "1MiB"], "out of bounds; 16MiB"),
+    ] {
+        let arguments = with(&more);
+        let (code, _, stderr) = dir.run(&[], &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(matches!(code, Some(2 | 3)) && stderr.contains(says), "{more:?}: {code:?} {stderr}");
+    }
 }

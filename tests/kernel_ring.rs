@@ -437,3 +437,81 @@ fn a_multishot_receive_can_be_limited() {
     assert_eq!(seen, [(64, true), (64, false)]);
     assert_eq!(reap(&mut ring, 1), [], "and no more");
 }
+
+/// An inotify instance on a temporary folder.
+fn watched() -> (OwnedFd, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: no pointer; the descriptor is owned here alone.
+    let inotify = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC)) };
+    let mask = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_MODIFY;
+    // SAFETY: the path is NUL-terminated and lives across the call.
+    assert!(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) } >= 0);
+    (inotify, folder)
+}
+
+/// Whether the ring holds a parked operation of that code: then no worker has it.
+fn parked(ring: &Ring, code: u8) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ring.as_raw_fd())).unwrap();
+    let polls = info.split_once("PollList:").map_or("", |(_, rest)| rest);
+    let polls = polls.split_once("CqOverflowList:").map_or(polls, |(polls, _)| polls);
+    polls.lines().any(|line| line.trim_start().starts_with(&format!("op={code},")))
+}
+
+/// What is queued, as the number of bytes that a read(2) gets.
+fn read_events(inotify: &OwnedFd) -> isize {
+    let mut room = [0u8; 4096];
+    // SAFETY: the room lives across the call.
+    unsafe { libc::read(inotify.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) }
+}
+
+#[test]
+fn a_poll_of_inotify_goes_on_and_takes_no_worker() {
+    let mut ring = ring();
+    let (inotify, folder) = watched();
+    let poll = opcode::PollAdd::new(types::Fd(inotify.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
+    // SAFETY: no pointers.
+    unsafe { push(&mut ring, poll, 1) };
+    for round in 0..3 {
+        assert!(reap(&mut ring, 0).is_empty(), "what has been read is not told again");
+        std::fs::write(folder.path().join(format!("{round}")), "").unwrap();
+        let (user_data, result, flags) = one(&mut ring);
+        assert_eq!((user_data, result), (1, i32::from(libc::POLLIN)));
+        assert!(more(flags));
+        assert!(read_events(&inotify) > 0);
+        assert!(parked(&ring, opcode::PollAdd::CODE));
+    }
+}
+
+/// What makes a change visible at once: its event stands before every request that is sent after it. The receive is armed, as
+/// that of a client which has been answered is.
+#[test]
+fn the_event_of_a_rename_comes_before_what_is_sent_after_it() {
+    let (inotify, folder) = watched();
+    let listener = listener();
+    for _ in 0..50 {
+        let mut ring = ring_with_table(4);
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let slot = accept_direct(&mut ring, &listener);
+        let poll = opcode::PollAdd::new(types::Fd(inotify.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
+        let mut room = [0u8; 16];
+        let recv = opcode::Recv::new(types::Fixed(slot), room.as_mut_ptr(), room.len() as u32).build();
+        // SAFETY: the room outlives the completion, which is waited for below.
+        unsafe {
+            push(&mut ring, recv, 2);
+            push(&mut ring, poll, 1);
+        }
+        assert!(reap(&mut ring, 0).is_empty());
+        let at = folder.path().to_owned();
+        let other = std::thread::spawn(move || {
+            std::fs::write(at.join("new"), "").unwrap();
+            std::fs::rename(at.join("new"), at.join("old")).unwrap();
+            client.write_all(b"request").unwrap();
+            client
+        });
+        let _client = other.join().unwrap();
+        let told: Vec<u64> = reap(&mut ring, 2).into_iter().map(|(user_data, ..)| user_data).collect();
+        assert_eq!(told, [1, 2]);
+        assert!(read_events(&inotify) > 0);
+    }
+}

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rt_support::*;
-use ucaffeine::rt::{self, fs, net::TcpStream, process, time};
+use ucaffeine::rt::net::{Message, TcpStream};
+use ucaffeine::rt::{self, fs, process, time};
 
 /// Every kind of operation, polled once and dropped after `pause` turns; over and over, so that slots are used again.
 async fn drop_everything(pause: u32) {
@@ -335,12 +336,13 @@ fn two_buffers_from_any_start_to_a_slow_reader() {
                 }
             }
         });
-        let (mut first, mut second) = (first, second);
+        let mut message = Message::new();
+        message.set(first, second);
         for start in starts {
             let mut sent = start;
             while sent < whole.len() {
-                let (count, one, two) = stream.write_two(first, second, sent).await;
-                (first, second) = (one, two);
+                let (count, back) = stream.write_two(message, sent).await;
+                message = back;
                 sent += count.unwrap();
             }
         }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules a layer may name. A top-level module of `src/` that is not here is a fault: place it first.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("run", &["cli", "config", "instance", "serve", "banner", "rt", "main"]),
-    ("main", &["run", "cli", "config", "instance", "serve", "banner", "rt", "http", "site"]),
+    ("main", &["run", "cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"]),
+    ("run", &["cli", "config", "instance", "serve", "banner", "log", "rt", "main"]),
+    ("log", &[]),
+    ("rehearse", &["cli", "serve"]),
     // The hidden flag by which an instance starts itself in the background.
     ("cli", &["config", "instance", "serve", "http", "site"]),
     ("config", &["cli", "serve", "http", "site"]),
@@ -49,8 +51,8 @@ const IMPURE: &[&str] = &[
 const HARMLESS: &[(&str, &[&str])] =
     &[("std::net", &["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"]), ("std::io", &["Write"])];
 
-/// Where `unsafe` may be: the kernel's fence, the one file that lends a pointer to the kernel, and the waker's vtable.
-const FENCE: &[&str] = &["src/rt/sys/", "src/rt/op.rs", "src/rt/waker.rs"];
+/// Where `unsafe` may be: the kernel's fence, the operations, which lend memory to the kernel, and the waker's vtable.
+const FENCE: &[&str] = &["src/rt/sys/", "src/rt/op/", "src/rt/waker.rs"];
 
 /// What is not committed.
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!"];
@@ -441,8 +443,8 @@ mod planted {
             ("src/site/route.rs", "use crate::http::Request;", 0),
             ("src/site/route.rs", "use crate::{http::Request, rt::net};", 1),
             ("src/site/route.rs", "use crate::{\n    http::{a, b},\n    serve,\n    rt,\n};", 2),
-            ("src/rt/net.rs", "fn f() { crate::http::parse() }", 1),
-            ("src/rt/net.rs", "// crate::http is above us\nlet s = \"crate::http\";", 0),
+            ("src/rt/net/stream.rs", "fn f() { crate::http::parse() }", 1),
+            ("src/rt/net/stream.rs", "// crate::http is above us\nlet s = \"crate::http\";", 0),
             ("src/serve/conn.rs", "use crate::{http, rt, site}; use crate::serve::worker;", 0),
             ("src/main.rs", "use ucaffeine::serve::Server; use ucaffeine::rt;", 0),
             ("src/new_layer/mod.rs", "", 1),
@@ -483,8 +485,8 @@ mod planted {
         let safe = "// SAFETY: the fact.\nunsafe { f() };";
         let cases = [
             ("src/serve/conn.rs", safe, 1),
-            ("src/rt/net.rs", "unsafe impl Send for A {}", 1),
-            ("src/rt/op.rs", safe, 0),
+            ("src/rt/net/stream.rs", "unsafe impl Send for A {}", 1),
+            ("src/rt/op/slots.rs", safe, 0),
             ("src/rt/sys/ring.rs", "    // SAFETY: one,\n    // and two.\n    let x = unsafe { f() };", 0),
             ("src/rt/sys/ring.rs", "// SAFETY: three.\n#[inline]\nunsafe impl Send for A {}", 0),
             ("src/rt/sys/ring.rs", "// SAFETY: the call spans lines.\nlet x =\n    unsafe { f() };", 0),

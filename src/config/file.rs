@@ -79,12 +79,12 @@ impl File<'_> {
                     self.scalar(name, "", value);
                 }
             }
-            DeValue::Table(table) if matches!(name, "cgi" | "cgi-env" | "error-page") => self.pairs(name, "", table),
+            DeValue::Table(table) if settings::is_pairs(name) => self.pairs(name, "", table),
             _ => self.scalar(name, "", value),
         }
     }
 
-    /// `[cgi]`, `[cgi_env]` and `[error_page]`: a key and its value are what stands before and after `=` in the flag. A table in
+    /// `[cgi]`, `[cgi_env]`, `[error_page]` and their like: a key and its value are what stands before and after `=` in the flag. A table in
     /// `[cgi_env]` is for one mount: its key is what stands before `:`.
     fn pairs(&mut self, name: &'static str, mount: &str, table: &DeTable<'_>) {
         for (key, value) in table {
@@ -101,6 +101,10 @@ impl File<'_> {
         let at = value.span().start;
         let text = match value.get_ref() {
             DeValue::String(text) => Some(text.to_string()),
+            // 027 is no TOML, and 0o27 would arrive as 23.
+            DeValue::Integer(_) if name == "cgi-umask" => {
+                return self.refuse(at, "cgi_umask: write the octal digits as a string, as in '027'");
+            }
             DeValue::Integer(integer) => decimal(integer),
             DeValue::Boolean(boolean) => Some(boolean.to_string()),
             _ => None,
@@ -164,6 +168,8 @@ mod tests {
         let environment = "[cgi_env]\nA = 'b'\n[cgi_env.'/git']\nC = 1\n";
         assert_eq!(all(environment, "cgi-env"), ["/git:C=1", "A=b"]);
         assert_eq!(all("cgi_env = ['A', 'B=c']", "cgi-env"), ["A", "B=c"]);
+        assert_eq!(all("[cgi_mount_running_max]\n'/git' = 4", "cgi-mount-running-max"), ["/git=4"]);
+        assert_eq!(all("cgi_mount_running_max = 4", "cgi-mount-running-max"), ["4"]);
     }
 
     #[test]
@@ -174,6 +180,7 @@ mod tests {
             ("config = 'x'", "site.toml:1:1: unknown key config; it is for the command line only"),
             ("workers = 2", "site.toml:1:1: unknown key workers; did you mean cores?"),
             ("port = 1.5", "site.toml:1:8: port: float cannot stand here"),
+            ("cgi_umask = 0o27", "site.toml:1:13: cgi_umask: write the octal digits as a string, as in '027'"),
             ("port = [1]", "site.toml:1:8: port: array cannot stand here"),
             ("[cgi]\n'/a' = ['b']", "site.toml:2:8: cgi: array cannot stand here"),
             ("[server]\nport = 1", "site.toml:1:2: unknown key server"),

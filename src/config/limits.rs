@@ -94,7 +94,7 @@ pub(crate) static LIMITS: &[Limit] = limits! {
     "cgi-head-bytes-max" Bytes CgiLimits 64..=MEMORY, cgi.head_bytes_max,
         "The header of a script's reply; 502 beyond";
     "cgi-first-byte-ms-max" Millis CgiLimits 1..=TIME, cgi.first_byte_ms_max,
-        "From a script's start to its first byte; 504 beyond";
+        "From a script's start, or its last read of the request's body, to its first byte; 504 beyond";
     "cgi-idle-ms-max" Millis CgiLimits 1..=TIME, cgi.idle_ms_max,
         "A script that neither reads nor writes; ended beyond";
     "cgi-total-ms-max" Millis CgiLimits 1..=TIME, cgi.total_ms_max,
@@ -115,11 +115,27 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Of a chunked request body, kept in memory; then in a temporary file";
     "cgi-spool-file-bytes-max" Bytes CgiLimits 0..=SIZE, cgi.spool_file_bytes_max,
         "A chunked request body in all; 413 beyond";
+    "cgi-cpu-ms-max" Millis CgiLimits 1..=TIME, cgi.bounds.cpu_ms_max,
+        "CPU time of a process, rounded up to seconds; SIGXCPU then, a second later SIGKILL (RLIMIT_CPU)";
+    "cgi-address-space-bytes-max" Bytes CgiLimits (16 << 20)..=SIZE, cgi.bounds.address_space_bytes_max,
+        "Address space of a process (RLIMIT_AS)";
+    "cgi-open-files-max" Count CgiLimits 16..=COUNT, cgi.bounds.open_files_max,
+        "Descriptors of a process (RLIMIT_NOFILE)";
+    "cgi-processes-max" Count CgiLimits 1..=COUNT, cgi.bounds.processes_max,
+        "Processes of the programs' user in all; does not bind root (RLIMIT_NPROC)";
+    "cgi-file-bytes-max" Bytes CgiLimits 0..=SIZE, cgi.bounds.file_bytes_max,
+        "A file that a process writes (RLIMIT_FSIZE)";
+    "cgi-core-bytes-max" Bytes CgiLimits 0..=SIZE, cgi.bounds.core_bytes_max,
+        "A core file (RLIMIT_CORE)";
 
     "cache-bytes-max" Bytes FileLimits 0..=SIZE, files.cache_bytes_max,
         "Each core's cache of hot files; 0 turns it off";
     "cached-file-bytes-max" Bytes FileLimits 0..=SIZE, files.cached_file_bytes_max,
         "The largest file that is cached; larger ones are sent by sendfile";
+    "cold-buffer-bytes-max" Bytes FileLimits 256<<10..=MEMORY, files.cold_buffer_bytes_max,
+        "What each core reads files into that are not in the page cache";
+    "send-zerocopy-bytes-min" Bytes FileLimits 4096..=SIZE, files.send_zerocopy_bytes_min,
+        "Cached bodies so long are sent without a copy (SEND_ZC), until the kernel says that it copies all the same";
     "listing-entries-max" Count FileLimits 1..=COUNT, files.listing_entries_max,
         "Names in a listing: the first ones, with the number of all";
 };
@@ -204,7 +220,7 @@ slot_from!(u64 => U64, usize => Usize, Option<u64> => MaybeU64, Option<usize> =>
 mod tests {
     use super::*;
     use ucaffeine::http::limits::Limits;
-    use ucaffeine::serve::options::{CgiOptions, FileOptions};
+    use ucaffeine::serve::options::{CgiOptions, FileOptions, ScriptBounds};
 
     fn limit(name: &str) -> &'static Limit {
         LIMITS.iter().find(|limit| limit.name == name).unwrap()
@@ -215,7 +231,9 @@ mod tests {
     fn no_field_is_forgotten() {
         let mut options = Options::default();
         for (number, limit) in LIMITS.iter().enumerate() {
-            limit.set(&mut options, &(5_000 + number).to_string()).or_else(|_| limit.set(&mut options, "77")).unwrap();
+            // Within the bounds of each, and no two the same.
+            let value = (5_000 + number as u64).clamp(*limit.range.start(), *limit.range.end());
+            limit.set(&mut options, &value.to_string()).unwrap();
         }
         let Limits {
             target_bytes_max,
@@ -246,8 +264,31 @@ mod tests {
             buffered_body_bytes_max,
             spool_memory_bytes_max,
             spool_file_bytes_max,
+            linger: _,
+            bounds,
         } = options.cgi;
-        let FileOptions { cache_bytes_max, cached_file_bytes_max, ranges_max, listing_entries_max } = options.files;
+        let ScriptBounds {
+            cpu_ms_max,
+            address_space_bytes_max,
+            open_files_max,
+            processes_max,
+            file_bytes_max,
+            core_bytes_max,
+            nice: _,
+            umask: _,
+            user: _,
+            cgroup: _,
+            helper: _,
+        } = bounds;
+        let FileOptions {
+            cache_bytes_max,
+            watch: _,
+            cached_file_bytes_max,
+            cold_buffer_bytes_max,
+            send_zerocopy_bytes_min,
+            ranges_max,
+            listing_entries_max,
+        } = options.files;
         let mut values = vec![
             target_bytes_max as u64,
             field_bytes_max as u64,
@@ -275,8 +316,16 @@ mod tests {
             buffered_body_bytes_max as u64,
             spool_memory_bytes_max as u64,
             spool_file_bytes_max,
+            cpu_ms_max.unwrap(),
+            address_space_bytes_max.unwrap(),
+            open_files_max.unwrap(),
+            processes_max.unwrap(),
+            file_bytes_max.unwrap(),
+            core_bytes_max.unwrap(),
             cache_bytes_max as u64,
             cached_file_bytes_max as u64,
+            cold_buffer_bytes_max as u64,
+            send_zerocopy_bytes_min.unwrap() as u64,
             ranges_max as u64,
             listing_entries_max as u64,
             options.drain_ms_max,
@@ -284,7 +333,7 @@ mod tests {
             options.connections_max.unwrap() as u64,
         ];
         assert_eq!(values.len(), LIMITS.len());
-        assert!(values.iter().all(|&value| value == 77 || value >= 5_000), "every field was set: {values:?}");
+        assert!(values.iter().all(|&value| value == 256 || value >= 5_000), "every field was set: {values:?}");
         values.sort();
         values.dedup();
         assert_eq!(values.len(), LIMITS.len(), "no two rows share a field: {values:?}");
@@ -294,7 +343,7 @@ mod tests {
     fn names_end_as_their_unit_says() {
         for Limit { name, unit, .. } in LIMITS {
             let fits = match unit {
-                Unit::Bytes => name.contains("bytes-max"),
+                Unit::Bytes => name.contains("bytes-max") || name.ends_with("bytes-min"),
                 Unit::Millis => name.ends_with("-ms-max") || name.ends_with("-ms"),
                 Unit::Count => !name.contains("bytes") && name.ends_with("-max"),
                 Unit::BytesPerSecond => name.contains("-bytes-per-s-"),

@@ -10,6 +10,7 @@ mod listen;
 mod mounts;
 mod pages;
 mod problem;
+mod programs;
 mod settings;
 mod sources;
 mod units;
@@ -17,7 +18,7 @@ mod units;
 use std::ffi::OsString;
 
 use tracing::level_filters::LevelFilter;
-use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Options, SiteConfig};
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
 
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use mounts::at_root;
@@ -66,6 +67,7 @@ impl Config {
         let mut problems = Vec::new();
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
+        let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let log_level = decide(&layers, "log-level", LevelFilter::INFO, log_level, &mut problems);
         let headers = headers::rules(&layers, &mut problems);
@@ -82,6 +84,9 @@ impl Config {
                 .collect(),
             ..Options::default()
         };
+        options.files.watch = watch;
+        options.cgi.linger = decide(&layers, "cgi-linger", Linger::Keep, programs::linger, &mut problems);
+        options.cgi.bounds = programs::bounds(&layers, &mut problems);
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

@@ -32,7 +32,19 @@ pub(crate) fn site(
     }
     if programs {
         mount_cgi_bin(&mut site);
-    } else {
+    }
+    for given in layers.all("cgi-pass-authorization") {
+        problems.extend(pass_authorization(&mut site, given).err());
+    }
+    for (name, slot) in MOUNT_LIMITS {
+        // What is said of one mount wins over what is said of all, wherever it stands.
+        let (of_one, of_all): (Vec<_>, Vec<_>) =
+            layers.all(name).iter().partition(|given| given.text.as_bytes().contains(&b'='));
+        for given in of_all.into_iter().chain(of_one) {
+            problems.extend(limit(&mut site, given, *slot).err());
+        }
+    }
+    if !programs {
         // What the mounts would have run stays hidden.
         site.mounts.clear();
         site.cgi_env.clear();
@@ -80,7 +92,7 @@ fn mount(given: &Given) -> Result<MountConfig, Problem> {
             MountKind::Program => "not executable; chmod +x it",
         }));
     }
-    Ok(MountConfig { prefix, target, kind, env: Vec::new() })
+    Ok(MountConfig::new(prefix, target, kind))
 }
 
 /// Decoded, without a final slash; the form that a request's path is compared with.
@@ -130,7 +142,7 @@ fn inside(root: &Path, target: &Path) -> Option<PathBuf> {
 fn mount_cgi_bin(site: &mut SiteConfig) {
     let (prefix, target) = (format!("/{CGI_BIN}"), site.root.join(CGI_BIN));
     if target.is_dir() && !site.mounts.iter().any(|mount| mount.prefix == prefix) {
-        site.mounts.push(MountConfig { prefix, target, kind: MountKind::Folder, env: Vec::new() });
+        site.mounts.push(MountConfig::new(prefix, target, MountKind::Folder));
     }
 }
 
@@ -240,6 +252,56 @@ fn set(site: &mut SiteConfig, prefix: Option<String>, var: EnvVar, given: &Given
         return Err(given.unreadable(format!("{} is set already; say it once", var.name)));
     }
     list.push(var);
+    Ok(())
+}
+
+/// `PREFIX`, or `all`.
+fn pass_authorization(site: &mut SiteConfig, given: &Given) -> Result<(), Problem> {
+    let prefix = match given.text.as_bytes() {
+        b"all" => None,
+        text if text.starts_with(b"/") => Some(prefix(given, text)?),
+        _ => return Err(given.unreadable("neither a PREFIX of --cgi, as in /git, nor all")),
+    };
+    mounts_at(site, prefix.as_deref(), given, |mount| mount.pass_authorization = true)
+}
+
+type MountSlot = fn(&mut MountConfig) -> &mut Option<usize>;
+
+/// What is bounded for one mount.
+const MOUNT_LIMITS: &[(&str, MountSlot)] = &[
+    ("cgi-mount-running-max", |mount| &mut mount.running_max),
+    ("cgi-mount-queued-max", |mount| &mut mount.queued_max),
+];
+
+/// `[PREFIX=]N`.
+fn limit(site: &mut SiteConfig, given: &Given, slot: MountSlot) -> Result<(), Problem> {
+    let text = given.str()?;
+    let (prefix_text, number) = text.rsplit_once('=').map_or((None, text), |(prefix, number)| (Some(prefix), number));
+    let Ok(number @ 1..=MOUNT_LIMIT_MAX) = number.parse::<usize>() else {
+        return Err(given.unreadable(format!("needs N or PREFIX=N, as in /git=4; 1 to {MOUNT_LIMIT_MAX}")));
+    };
+    let prefix = prefix_text.map(|text| prefix(given, text.as_bytes())).transpose()?;
+    mounts_at(site, prefix.as_deref(), given, |mount| *slot(mount) = Some(number))
+}
+
+const MOUNT_LIMIT_MAX: usize = 1_000_000;
+
+/// Changes one mount, or all of them.
+fn mounts_at(
+    site: &mut SiteConfig,
+    prefix: Option<&str>,
+    given: &Given,
+    change: impl Fn(&mut MountConfig),
+) -> Result<(), Problem> {
+    let Some(prefix) = prefix else {
+        site.mounts.iter_mut().for_each(change);
+        return Ok(());
+    };
+    mount_automatic(site, prefix);
+    match site.mounts.iter_mut().find(|mount| mount.prefix == prefix) {
+        Some(mount) => change(mount),
+        None => return Err(given.impossible(format!("nothing is mounted at {prefix}; add --cgi {prefix}=TARGET"))),
+    }
     Ok(())
 }
 

@@ -147,6 +147,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "false",
     },
     Setting {
+        name: "no-watch",
+        short: None,
+        alias: None,
+        kind: Kind::Switch,
+        group: Group::Files,
+        help: "Do not watch the folders of cached files for changes",
+        more: "A change then shows within 100 ms instead of at once.",
+        default: "false",
+    },
+    Setting {
         name: "listing",
         short: None,
         alias: None,
@@ -221,6 +231,88 @@ pub(crate) static SETTINGS: &[Setting] = &[
                --cgi-env /git:GIT_PROJECT_ROOT=/srv/git. Programs get nothing else of the server's environment.",
         default: "none",
     },
+    Setting {
+        name: "cgi-pass-authorization",
+        short: None,
+        alias: None,
+        kind: Kind::Many("PREFIX|all"),
+        group: Group::Cgi,
+        help: "Give the programs of this mount the Authorization field; may be repeated",
+        more: "Without it no program sees a password or a token. PREFIX is one of --cgi, or /cgi-bin.",
+        default: "none",
+    },
+    Setting {
+        name: "cgi-mount-running-max",
+        short: None,
+        alias: None,
+        kind: Kind::Many("[PREFIX=]N"),
+        group: Group::Cgi,
+        help: "Run so many programs of each mount, or of this one, at the same time; may be repeated",
+        more: "Without it a mount may use what --cgi-running-max allows, less a part that is kept for each of the others.",
+        default: "none",
+    },
+    Setting {
+        name: "cgi-mount-queued-max",
+        short: None,
+        alias: None,
+        kind: Kind::Many("[PREFIX=]N"),
+        group: Group::Cgi,
+        help: "Let so many requests of each mount, or of this one, wait; 503 beyond; may be repeated",
+        more: "Without it a mount may use what --cgi-queued-max allows, less a part that is kept for each of the others.",
+        default: "none",
+    },
+    Setting {
+        name: "cgi-linger",
+        short: None,
+        alias: None,
+        kind: Kind::One("keep|kill"),
+        group: Group::Cgi,
+        help: "What becomes of a program that lives on after its reply",
+        more: "keep: it may finish what it is doing, once it has closed stdout and stderr. kill: it is ended, and all that it \
+               has started.",
+        default: "keep",
+    },
+    Setting {
+        name: "cgi-nice",
+        short: None,
+        alias: None,
+        kind: Kind::One("N"),
+        group: Group::Cgi,
+        help: "The nice value of programs, 0 to 19",
+        more: "Below the server's own and 10 it needs CAP_SYS_NICE.",
+        default: "the server's own and 10",
+    },
+    Setting {
+        name: "cgi-umask",
+        short: None,
+        alias: None,
+        kind: Kind::One("OCTAL"),
+        group: Group::Cgi,
+        help: "The umask of programs, as in 027",
+        more: "",
+        default: "the server's own",
+    },
+    Setting {
+        name: "cgi-user",
+        short: None,
+        alias: None,
+        kind: Kind::One("USER[:GROUP]"),
+        group: Group::Cgi,
+        help: "Run programs as this user; only root can",
+        more: "Names or numbers. Without a GROUP, programs are in all groups of the user.",
+        default: "the server's own",
+    },
+    Setting {
+        name: "cgi-cgroup",
+        short: None,
+        alias: None,
+        kind: Kind::One("off|auto|DIR"),
+        group: Group::Cgi,
+        help: "Give each program a control group of its own, so that nothing it starts escapes",
+        more: "auto makes them below the server's own group, if that can be written to; DIR below another of cgroup2. Without \
+               one, what leaves a program's process group is found by its environment.",
+        default: "off",
+    },
 ];
 
 /// The name of everything that can be said, settings first.
@@ -255,6 +347,11 @@ pub(crate) fn list_separator(name: &str) -> Option<char> {
         Kind::Lines(_) => Some('\n'),
         Kind::Switch | Kind::One(_) => None,
     }
+}
+
+/// Whether each value is a name, `=` and what belongs to it: a table of a file.
+pub(crate) fn is_pairs(name: &str) -> bool {
+    matches!(name, "cgi" | "cgi-env" | "error-page" | "cgi-mount-running-max" | "cgi-mount-queued-max")
 }
 
 impl Group {

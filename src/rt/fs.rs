@@ -1,10 +1,15 @@
 //! Files: opened and read on the ring; facts by plain `fstat(2)`, because STATX always goes to a worker thread.
 
+mod cold;
 mod read_dir;
+mod watch;
 
+use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
@@ -15,10 +20,16 @@ use super::sys::file::{self, OpenRequest};
 use super::sys::io_buf::{IoBuf, IoBufMut};
 use super::sys::sqe::{Fd, Sqe};
 
+pub use super::sys::read_pool::ReadBuf;
+pub use cold::{ReadAhead, ReadBuffers};
+pub use watch::{Change, Event, Watch, Watcher};
+
 /// An open file.
 #[derive(Debug)]
 pub struct File {
     fd: OwnedFd,
+    /// Whether cachestat(2) answers for it; until it was asked, it may.
+    may_ask: Cell<bool>,
 }
 
 /// What kind of thing a name leads to.
@@ -28,6 +39,8 @@ pub enum Kind {
     File,
     /// A directory.
     Directory,
+    /// A symbolic link; only where none is followed ([`Dir::find_itself`]).
+    Symlink,
     /// A FIFO, socket or device.
     Special,
 }
@@ -49,6 +62,8 @@ pub struct Metadata {
     pub inode: u64,
     /// The device.
     pub device: u64,
+    /// Its names (hard links); 0 after the last was deleted.
+    pub links: u64,
 }
 
 impl File {
@@ -79,7 +94,7 @@ impl File {
     /// EACCES, ENOSPC, EOPNOTSUPP: open(2) with O_TMPFILE.
     pub fn temporary(folder: &Path) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(File { fd: rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)? })
+        Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
     /// A file in memory; `name` is what /proc shows.
@@ -87,7 +102,7 @@ impl File {
     /// # Errors
     /// EMFILE, ENOMEM: memfd_create(2).
     pub fn in_memory(name: &str) -> io::Result<File> {
-        Ok(File { fd: rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)? })
+        Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?.into())
     }
 
     /// Sets the descriptor to the start of the file, for whoever gets it next.
@@ -102,7 +117,7 @@ impl File {
     async fn open_with(path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
         let path = path.as_os_str().as_encoded_bytes();
         let request = OpenRequest::new(path, flags | OFlags::CLOEXEC, mode, ResolveFlags::empty())?;
-        Ok(File { fd: open_at(libc::AT_FDCWD, request).await.0? })
+        Ok(open_at(libc::AT_FDCWD, request).await.0?.into())
     }
 
     /// Reads up to the buffer's capacity from `offset` on, replacing its contents; 0 is the end of the file.
@@ -145,25 +160,30 @@ impl File {
         (outcome.count(), buffer)
     }
 
+    /// Writes all of the bytes where the descriptor stands, now, on this thread: for files in memory, which the ring would
+    /// write on a worker thread although nothing can block.
+    ///
+    /// # Errors
+    /// ENOSPC, ENOMEM: write(2).
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            match rustix::io::write(&self.fd, left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => left = &left[count..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// The facts as they are now.
     ///
     /// # Errors
     /// fstat(2); hardly ever.
     pub fn metadata(&self) -> io::Result<Metadata> {
         metadata(&self.fd)
-    }
-
-    /// Whether the bytes at `offset` can be had without waiting for a disk.
-    pub fn is_cached(&self, offset: u64) -> bool {
-        file::is_cached(&self.fd, offset)
-    }
-
-    /// sendfile(2) of at most `count` bytes from `offset` on to a non-blocking socket, now, on this thread.
-    ///
-    /// # Errors
-    /// `WouldBlock` when the socket is full; EPIPE, ECONNRESET; EINVAL where the file system cannot.
-    pub fn send_to(&self, socket: &OwnedFd, offset: u64, count: usize) -> io::Result<usize> {
-        file::sendfile(socket, &self.fd, offset, count)
     }
 
     fn raw(&self) -> Fd {
@@ -185,7 +205,7 @@ impl From<File> for OwnedFd {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> File {
-        File { fd }
+        File { fd, may_ask: Cell::new(true) }
     }
 }
 
@@ -194,6 +214,8 @@ impl From<OwnedFd> for File {
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
+    /// Places beneath it that nothing is found in, relative to it.
+    shut: Vec<PathBuf>,
 }
 
 /// What a name beneath a [`Dir`] led to. Nothing has been opened for reading: a FIFO or device was not touched.
@@ -210,17 +232,64 @@ impl Dir {
     /// # Errors
     /// ENOENT, ENOTDIR, EACCES: open(2).
     pub fn open(path: &Path) -> io::Result<Dir> {
-        Ok(Dir { fd: file::open_dir(path)? })
+        Ok(Dir { fd: file::open_dir(path)?, shut: Vec::new() })
+    }
+
+    /// From now on nothing is found that really is one of these places or below one, whatever symlinks lead there.
+    /// Absolute paths; those that are not beneath this directory have no effect, and those that do not exist yet have.
+    /// Hard links are other names of the same file, not ways to it: they are found. Blocking; for start-up.
+    ///
+    /// # Errors
+    /// readlink(2); hardly ever.
+    pub fn shut(&mut self, places: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        let own = file::real_path(&self.fd)?;
+        for place in places {
+            // Where it is now, should it be a symlink itself; and where its name is, for what is made there later.
+            let named = place.parent().zip(place.file_name()).map(|(folder, name)| real_as_far(folder).join(name));
+            let both = [Some(real_as_far(&place)), named].into_iter().flatten();
+            let beneath = both.filter_map(|place| Some(place.strip_prefix(&own).ok()?.to_owned()));
+            self.shut.extend(beneath.filter(|place| !place.as_os_str().is_empty()));
+        }
+        self.shut.sort();
+        self.shut.dedup();
+        Ok(())
+    }
+
+    /// Where a file really is: asked of the kernel, since any part of the name may have been a symlink.
+    fn is_shut(&self, found: &OwnedFd) -> io::Result<bool> {
+        if self.shut.is_empty() {
+            return Ok(false);
+        }
+        // Both, because the directory itself may have been renamed meanwhile.
+        let (own, real) = (file::real_path(&self.fd)?, file::real_path(found)?);
+        // What is outside by now cannot be told: it is not found.
+        let Ok(beneath) = real.strip_prefix(&own) else { return Ok(true) };
+        let bytes = beneath.as_os_str().as_bytes();
+        let unlinked = bytes.strip_suffix(b" (deleted)").map(|bytes| Path::new(OsStr::from_bytes(bytes)));
+        let lies = |path: &Path| self.shut.iter().any(|place| path.starts_with(place));
+        Ok(lies(beneath) || unlinked.is_some_and(lies))
     }
 
     /// Looks a relative name up. From the kernel's name cache at once; else on one of at most four worker threads.
     ///
     /// # Errors
-    /// ENOENT, ENOTDIR, EACCES, ELOOP; EXDEV for what leads outside.
+    /// ENOENT, ENOTDIR, EACCES, ELOOP; EXDEV for what leads outside. ENOENT for what has been [`shut`](Dir::shut).
     pub async fn find(&self, name: &[u8]) -> io::Result<Found> {
+        self.look_up(name, OFlags::empty()).await
+    }
+
+    /// As [`find`](Self::find), but a symbolic link at the end of the name is found itself.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub async fn find_itself(&self, name: &[u8]) -> io::Result<Found> {
+        self.look_up(name, OFlags::NOFOLLOW).await
+    }
+
+    async fn look_up(&self, name: &[u8], flags: OFlags) -> io::Result<Found> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
         let name = if name.is_empty() { b"." } else { name };
-        let mut request = OpenRequest::new(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        let mut request = OpenRequest::new(name, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)?;
         loop {
             let (opened, back) = open_at(self.fd.as_raw_fd(), request).await;
             match opened {
@@ -228,11 +297,30 @@ impl Dir {
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => request = back.without_cached(),
                 opened => {
                     let path_only = opened?;
+                    if self.is_shut(&path_only)? {
+                        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+                    }
                     return Ok(Found { metadata: metadata(&path_only)?, path_only });
                 }
             }
         }
     }
+}
+
+impl Dir {
+    /// What kind of file system it is on: the `f_type` of fstatfs(2).
+    ///
+    /// # Errors
+    /// fstatfs(2); hardly ever.
+    pub fn file_system(&self) -> io::Result<i64> {
+        Ok(rustix::fs::fstatfs(&self.fd)?.f_type as i64)
+    }
+}
+
+/// A path without symlinks in the part of it that exists.
+fn real_as_far(path: &Path) -> PathBuf {
+    let real = |part: &Path| Some(part.canonicalize().ok()?.join(path.strip_prefix(part).ok()?));
+    path.ancestors().find_map(real).unwrap_or_else(|| path.to_owned())
 }
 
 impl AsFd for Dir {
@@ -248,9 +336,30 @@ impl Found {
     /// EACCES; `InvalidInput` for a special file.
     pub fn open(&self) -> io::Result<File> {
         match self.metadata.kind {
-            Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
-            Kind::File | Kind::Directory => Ok(File { fd: file::reopen(&self.path_only)? }),
+            Kind::Symlink | Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::File | Kind::Directory => Ok(file::reopen(&self.path_only)?.into()),
         }
+    }
+}
+
+impl Found {
+    /// The directory that was found, to look things up in.
+    ///
+    /// # Errors
+    /// `NotADirectory`.
+    pub fn into_dir(self) -> io::Result<Dir> {
+        match self.metadata.kind {
+            Kind::Directory => Ok(Dir { fd: self.path_only, shut: Vec::new() }),
+            Kind::File | Kind::Symlink | Kind::Special => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// What a symbolic link says.
+    ///
+    /// # Errors
+    /// ENOENT for what is no link: readlinkat(2).
+    pub fn link_target(&self) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&self.path_only, c"", Vec::new())?.into_bytes())
     }
 }
 
@@ -271,6 +380,7 @@ fn facts(stat: &rustix::fs::Stat) -> Metadata {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
         _ => Kind::Special,
     };
     Metadata {
@@ -281,5 +391,73 @@ fn facts(stat: &rustix::fs::Stat) -> Metadata {
         ctime: (stat.st_ctime, stat.st_ctime_nsec as u32),
         inode: stat.st_ino,
         device: stat.st_dev,
+        links: stat.st_nlink,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Those of the names that are found. A thread has one runtime in its life, and a test may share its thread with others.
+    fn found<'n>(dir: &Dir, names: &[&'n str]) -> Vec<&'n str> {
+        let look = || {
+            let runtime = crate::rt::Builder::new().build().unwrap();
+            runtime.block_on(async {
+                let mut found = Vec::new();
+                for name in names {
+                    if dir.find(name.as_bytes()).await.is_ok() {
+                        found.push(*name);
+                    }
+                }
+                found
+            })
+        };
+        std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+    }
+
+    #[test]
+    fn no_symlink_leads_to_what_is_shut() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        std::fs::create_dir_all(root.join("tools")).unwrap();
+        for file in ["tools/a.sh", "prog", "open", "toolsmith"] {
+            std::fs::write(root.join(file), file).unwrap();
+        }
+        symlink("root", outer.path().join("spelled-otherwise")).unwrap();
+        symlink("tools", root.join("cgi-bin")).unwrap();
+        symlink("cgi-bin/a.sh", root.join("alias")).unwrap();
+        symlink("tools", root.join("folder")).unwrap();
+        symlink("prog", root.join("to-prog")).unwrap();
+        symlink("open", root.join("to-open")).unwrap();
+        symlink("later", root.join("to-later")).unwrap();
+        std::fs::hard_link(root.join("tools/a.sh"), root.join("hard")).unwrap();
+        let mut dir = Dir::open(&root).unwrap();
+        let spelled = outer.path().join("spelled-otherwise");
+        dir.shut(["cgi-bin", "prog", "later"].map(|place| spelled.join(place))).unwrap();
+        std::fs::create_dir(root.join("later")).unwrap();
+        std::fs::write(root.join("later/b.sh"), "b").unwrap();
+        let moved = outer.path().join("moved");
+        const ALL: &[&str] = &[
+            "tools/a.sh",
+            "cgi-bin/a.sh",
+            "cgi-bin",
+            "alias",
+            "folder/a.sh",
+            "folder",
+            "prog",
+            "to-prog",
+            "open",
+            "to-open",
+            "toolsmith",
+            "hard",
+            "to-later/b.sh",
+            "later/b.sh",
+        ];
+        let open = ["open", "to-open", "toolsmith", "hard"];
+        assert_eq!(found(&dir, ALL), open);
+        std::fs::rename(&root, &moved).unwrap();
+        assert_eq!(found(&dir, ALL), open, "the folder may be renamed while it is served");
     }
 }

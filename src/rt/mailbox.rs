@@ -21,9 +21,12 @@ pub(crate) enum Message {
 }
 
 pub(crate) struct Mailbox {
-    /// `None` once the core has stopped. Rung under the lock, so that a bell is never rung after its ring was closed and
-    /// the number given to something else.
+    /// `None` once the core has stopped.
     letters: Mutex<Option<Vec<Message>>>,
+    /// Rung under this lock, so that a bell is never rung after its ring was closed and the number given to something else. Not
+    /// under that of the letters: the core wakes at the stroke, and where it shares its CPU with the sender, it would find
+    /// them locked by a thread that it has just preempted (two more switches for each script).
+    closed: Mutex<bool>,
     /// Set by the first sender, cleared by the core when it looks: later senders need not ring.
     rung: AtomicBool,
     bell: Bell,
@@ -42,7 +45,7 @@ pub(crate) enum Bell {
 
 impl Mailbox {
     pub(crate) fn new(bell: Bell) -> Mailbox {
-        Mailbox { letters: Mutex::new(Some(Vec::new())), rung: AtomicBool::new(false), bell }
+        Mailbox { letters: Mutex::new(Some(Vec::new())), closed: Mutex::new(false), rung: AtomicBool::new(false), bell }
     }
 
     pub(crate) fn has_mail(&self) -> bool {
@@ -75,6 +78,7 @@ impl Mailbox {
             return false;
         };
         open.push(message);
+        drop(letters);
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.ring();
         }
@@ -82,6 +86,10 @@ impl Mailbox {
     }
 
     fn ring(&self) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return;
+        }
         match &self.bell {
             Bell::None => {}
             Bell::Ring(ring) => {
@@ -158,6 +166,7 @@ pub(crate) fn register(make: impl FnOnce() -> Mailbox) -> Option<(u16, Arc<Mailb
 pub(crate) fn unregister(id: u16) {
     let mailbox = MAILBOXES.write().unwrap_or_else(PoisonError::into_inner)[usize::from(id)].take();
     if let Some(mailbox) = mailbox {
+        *mailbox.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let unread = mailbox.letters().take();
         // After the lock: a letter's destructor may write a letter.
         drop(unread);

@@ -44,6 +44,7 @@ pub(crate) mod spawner;
 mod stats;
 
 pub mod blocking;
+pub mod confine;
 pub mod fs;
 pub mod net;
 pub mod process;
@@ -255,6 +256,11 @@ impl Core {
     fn complete(&self, cqe: Cqe) {
         if cqe.user_data == Key::NOBODY.user_data() || cqe.user_data == Key::WAKE_UP.user_data() {
             return;
+        }
+        match cqe.copied() {
+            Some(true) => stats::add(&self.stats.zero_copies_copied, 1),
+            Some(false) => stats::add(&self.stats.zero_copies, 1),
+            None => {}
         }
         let (then, leftover) = self.slots.borrow_mut().complete(cqe);
         drop(leftover);

@@ -21,6 +21,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitStatus;
 use std::task::Poll;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::SpliceFlags;
+
 pub use super::spawner::{Child, Command, Exited, NICE_INCREMENT, Priority, SpawnFuture, Spawner, Stdio, orphans};
 pub use super::sys::signal::Signal;
 pub use super::sys::spawn::{Cause, SpawnError};
@@ -89,6 +92,61 @@ impl PipeReader {
                 _ => return take_buffer(outcome),
             }
         }
+    }
+}
+
+impl PipeReader {
+    /// Waits until every writer has closed its end, whether or not there are bytes to read. Takes no buffer, and is not woken
+    /// by data. The writers may wait for a reader meanwhile: not to be waited for without a bound.
+    ///
+    /// # Errors
+    /// poll(2); hardly ever.
+    pub async fn closed(&self) -> io::Result<()> {
+        // Without an event: POLLHUP and POLLERR are always reported.
+        let fd = Fd::Raw(self.fd.as_raw_fd());
+        Op::start((), Unclaimed::Forget, |()| Sqe::poll(fd, 0)).await.0.count().map(drop)
+    }
+
+    /// Waits until there are bytes to read, or every writer has closed its end. Takes no buffer.
+    ///
+    /// # Errors
+    /// poll(2); hardly ever.
+    pub async fn readable(&self) -> io::Result<()> {
+        let fd = Fd::Raw(self.fd.as_raw_fd());
+        Op::start((), Unclaimed::Forget, |()| Sqe::poll(fd, libc::POLLIN as u32)).await.0.count().map(drop)
+    }
+
+    /// How many bytes are there to read (FIONREAD).
+    ///
+    /// # Errors
+    /// None that is known for a pipe.
+    pub fn available(&self) -> io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.fd)?)
+    }
+
+    /// Moves bytes to a non-blocking socket without copying them, and without waiting: splice(2), plainly, because on the ring it
+    /// always goes to a worker thread. `more`: others follow at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing to read, or no room in the socket; EPIPE, ECONNRESET.
+    pub fn splice_to(&self, socket: &OwnedFd, count: usize, more: bool) -> io::Result<usize> {
+        let more = if more { SpliceFlags::MORE } else { SpliceFlags::empty() };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE | more;
+        Ok(rustix::pipe::splice(&self.fd, None, socket, None, count, flags)?)
+    }
+
+    /// Makes room for so many bytes between writer and reader (F_SETPIPE_SZ).
+    ///
+    /// # Errors
+    /// EPERM beyond `fs.pipe-max-size`, or when this user's pipes hold too much already: then it stays as it is.
+    pub fn widen(&self, bytes: usize) -> io::Result<()> {
+        Ok(rustix::pipe::fcntl_setpipe_size(&self.fd, bytes).map(drop)?)
+    }
+
+    /// Whether every writer has closed its end: then what is in the pipe is the rest, and reading it waits for nobody.
+    pub fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().contains(PollFlags::HUP)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::driver::sim::seeds::{Plan, check_plans, check_seeds, clients_against, first_to_find};
 use super::driver::sim::{Client, Faults, Incoming, Rng, World};
-use super::net::{Hangup, TcpListener, TcpStream};
+use super::net::{Hangup, Message, TcpListener, TcpStream};
 use super::{Bug, Either, fs, join2, select2, stats, time};
 
 /// Seeds that a planted fault must be found within.
@@ -266,7 +266,7 @@ async fn echo_by_single_reads(stream: TcpStream, mut rng: Rng) {
 }
 
 async fn send_back(stream: &TcpStream, rng: &mut Rng, bytes: Vec<u8>) -> bool {
-    match rng.below(3) {
+    match rng.below(4) {
         0 => {
             let mut write = pin!(stream.write_all(bytes));
             match select2(write.as_mut(), stream.hangup()).await {
@@ -281,10 +281,22 @@ async fn send_back(stream: &TcpStream, rng: &mut Rng, bytes: Vec<u8>) -> bool {
             head.truncate(middle);
             tail.drain(..middle);
             let (all, mut sent) = (head.len() + tail.len(), 0);
+            let mut message = Message::new();
+            message.set(head, tail);
             while sent < all {
-                let (written, first, second) = stream.write_two(head, tail, sent).await;
-                (head, tail) = (first, second);
+                let (written, back) = stream.write_two(message, sent).await;
+                message = back;
                 match written {
+                    Ok(count) => sent += count,
+                    Err(_) => return false,
+                }
+            }
+            true
+        }
+        2 => {
+            let (bytes, mut sent) = (bytes::Bytes::from(bytes), 0);
+            while sent < bytes.len() {
+                match stream.write_zero_copy(bytes.clone(), sent).await {
                     Ok(count) => sent += count,
                     Err(_) => return false,
                 }

@@ -1,6 +1,6 @@
 //! Child processes, started off the ring's thread.
 //!
-//! `posix_spawn` holds its caller until the child has executed its program: 45 to 80 us at the median and over 450 us at
+//! A start holds its caller until the child has executed its program: 45 to 80 us at the median and over 450 us at
 //! p99, time in which a ring's thread would serve nobody. So every core has a thread that does nothing else. It is not
 //! pinned, because a child inherits the CPUs of the thread that starts it, and it is nice, which is inherited too: scripts
 //! shall not delay the ring threads. It is not SCHED_BATCH as its children are: a child that has just executed its program
@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::sys::signal::{self, Signal, SignalSet};
-use super::sys::spawn::{self, Cause, Process};
+use super::sys::spawn::{Cause, Launcher, Process};
 use super::sys::{sched, spawn::SpawnError};
 pub use crate::rt::sys::spawn::{Command, Priority, Stdio};
 pub use child::{Child, Exited};
@@ -35,9 +35,9 @@ pub const STOP_MS_MAX: u64 = 1_000;
 
 /// A file that was written a moment ago may look open for writing: a child that is being started elsewhere in this process
 /// holds copies of all descriptors until it executes its program. So ETXTBSY is tried again, after these pauses.
-const BUSY_RETRY_MS: [u64; 3] = [1, 4, 16];
+pub(super) const BUSY_RETRY_MS: [u64; 3] = [1, 4, 16];
 
-/// Neither needs a deep stack: the thread's own code is flat, and posix_spawn maps one for the child.
+/// Its code is flat; a child has a stack of its own (`sys::spawn::child`).
 const STACK_BYTES: usize = 256 << 10;
 
 /// Starts children on a thread of its own.
@@ -105,13 +105,15 @@ struct Lane {
 impl Lane {
     fn start(name: &str, cpus: &[usize], priority: Priority) -> io::Result<Lane> {
         let inbox = Arc::new(Inbox::new()?);
-        // The thread inherits the mask: no handler of this process ever runs on it.
-        let _blocked = signal::block(&SignalSet::every());
+        let launcher = Launcher::new()?;
+        // The thread inherits the mask: no handler of this process ever runs on it. SIGCHLD stays: a blocked signal counts as
+        // wanted, whatever its action, and each child's end would wake the main thread for nothing (5 us a script).
+        let _blocked = signal::block(&SignalSet::every_but(&[Signal::CHILD]));
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn({
             let (inbox, cpus) = (inbox.clone(), cpus.to_owned());
             move || {
                 settle(&cpus, priority);
-                work(&inbox, priority);
+                work(&inbox, launcher);
             }
         })?;
         Ok(Lane { inbox, thread: Some(thread) })
@@ -141,13 +143,13 @@ fn settle(cpus: &[usize], priority: Priority) {
 }
 
 /// The thread: starts what is queued, reaps what was given up, sleeps.
-fn work(inbox: &Arc<Inbox>, priority: Priority) {
+fn work(inbox: &Arc<Inbox>, mut launcher: Launcher) {
     let mut leftovers: Vec<Leftover> = Vec::new();
     loop {
         let (job, closed) = inbox.take(&mut leftovers);
         leftovers.retain(|leftover| !leftover.is_reaped());
         match job {
-            Some(job) => start(job, inbox, priority),
+            Some(job) => start(job, inbox, &mut launcher),
             None if closed => break,
             None => inbox.wait(&leftovers),
         }
@@ -155,30 +157,25 @@ fn work(inbox: &Arc<Inbox>, priority: Priority) {
     leftovers.into_iter().for_each(Leftover::settle);
 }
 
-fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, priority: Priority) {
+fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, launcher: &mut Launcher) {
     if ticket.is_abandoned() {
         return;
     }
-    let answer = start_unless_busy(&command).map(|process| {
-        if priority == Priority::Background {
-            // A refusal (a seccomp filter, a set-user-ID program) costs politeness, not correctness.
-            let _ = sched::set_batch(process.pid());
-        }
-        Child::new(process, inbox.clone())
-    });
-    // Before the answer: this closes our copies of the child's pipe ends, and only then can the reader see EOF.
-    drop(command);
+    let answer = start_unless_busy(&command, launcher).map(|process| Child::new(process, inbox.clone()));
+    // The answer first: who waits for the end of the child's output wakes when our copies of its pipe ends are closed, and finds
+    // the answer there.
     ticket.complete(answer);
+    drop(command);
 }
 
-fn start_unless_busy(command: &Command) -> Result<Process, SpawnError> {
+fn start_unless_busy(command: &Command, launcher: &mut Launcher) -> Result<Process, SpawnError> {
     for pause_ms in BUSY_RETRY_MS {
-        match spawn::spawn(command) {
+        match launcher.spawn(command) {
             Err(error) if error.cause == Cause::Busy => thread::sleep(Duration::from_millis(pause_ms)),
             answer => return answer,
         }
     }
-    spawn::spawn(command)
+    launcher.spawn(command)
 }
 
 /// The child, once it has executed its program.
@@ -188,6 +185,13 @@ fn start_unless_busy(command: &Command) -> Result<Process, SpawnError> {
 #[must_use = "dropping it kills the child"]
 pub struct SpawnFuture {
     ticket: Arc<Ticket>,
+}
+
+impl SpawnFuture {
+    /// Whether the answer is there. Looking costs the spawner's thread nothing; being told is a system call of its.
+    pub fn is_answered(&self) -> bool {
+        self.ticket.is_answered()
+    }
 }
 
 impl Future for SpawnFuture {

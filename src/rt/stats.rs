@@ -19,6 +19,10 @@ pub struct Stats {
     pub stray_completions: u64,
     /// Times a multishot receive ended because the buffer pool was empty.
     pub buffers_exhausted: u64,
+    /// Sends that the kernel did without a copy, as it was asked to.
+    pub zero_copies: u64,
+    /// Sends that it was asked to do without a copy, and copied.
+    pub zero_copies_copied: u64,
     /// Times accepting was paused because the direct table was nearly full.
     pub accept_pauses: u64,
     /// Tasks alive.
@@ -44,6 +48,8 @@ pub(crate) struct Counters {
     pub(crate) stray_completions: Cell<u64>,
     pub(crate) buffers_exhausted: Cell<u64>,
     pub(crate) accept_pauses: Cell<u64>,
+    pub(crate) zero_copies: Cell<u64>,
+    pub(crate) zero_copies_copied: Cell<u64>,
 }
 
 impl Counters {
@@ -65,6 +71,8 @@ impl Counters {
             stray_completions: self.stray_completions.get(),
             buffers_exhausted: self.buffers_exhausted.get(),
             accept_pauses: self.accept_pauses.get(),
+            zero_copies: self.zero_copies.get(),
+            zero_copies_copied: self.zero_copies_copied.get(),
             ..gauges
         }
     }

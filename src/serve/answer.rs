@@ -12,7 +12,6 @@ use crate::http::conn::{Event, Next, Refusal};
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
-use crate::rt::fs::File;
 use crate::site::headers::Place;
 use crate::site::listing::{ListingFacts, reply as listing_reply};
 use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
@@ -22,18 +21,19 @@ use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file
 use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
-use super::file_cache::{Content, Entry};
+use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
 use super::parts::Parts;
 use super::sites::Sites;
+use super::transfer::Slice;
 use super::worker::Worker;
 use super::{cgi, error_page};
 
 /// Replies that gather before they are sent, when requests are pipelined.
 pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
 /// A body up to this long is copied behind its head and leaves in the send buffer; a longer one goes out beside it, as a
-/// message of two parts, which has to be allocated.
+/// message of two parts.
 pub(super) const COPIED_BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What a connection does next.
@@ -51,7 +51,9 @@ pub(super) enum Step {
     /// Send what has gathered and these bytes.
     SendBytes(Bytes),
     /// Send what has gathered and a part of this file.
-    SendFile(Rc<File>, Span),
+    SendFile(Rc<OpenFile>, Span),
+    /// Send the rest of a file, of which the last slice came to this.
+    SendRest(Slice),
     /// Send what has gathered and several parts of one file.
     SendParts(Box<Parts>),
     /// Find the script, and come back with it.

@@ -9,13 +9,14 @@ use std::task::Poll;
 
 use crate::http::Millis;
 use crate::http::conn::BodyEvent;
-use crate::rt::net::TcpStream;
+use crate::rt;
+use crate::rt::net::{Sending, TcpStream};
 use crate::rt::time::Instant;
 
 use super::answer::{self, Learned, Step};
 use super::link::Link;
 use super::registry::SeatGuard;
-use super::transfer::{self, Cut};
+use super::transfer::{self, Cut, Gathered, Slice, Unsent};
 use super::worker::Worker;
 use super::{access_log, cgi, learn};
 
@@ -57,12 +58,29 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
     async move {
         let mut learned = Learned::Nothing;
         loop {
-            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing)) {
+            match decide(link, worker, std::mem::replace(&mut learned, Learned::Nothing))? {
                 Usual::Receive { until } => {
                     transfer::flush_and_listen(link, worker).await?;
                     receive(link, worker, seat, until).await?;
                 }
                 Usual::Close { linger } => return Ok(Farewell::of(link, linger)),
+                Usual::Sending(sending) => {
+                    transfer::sent_with(link, worker, sending).await?;
+                    if let Some(farewell) = over(link, worker).await? {
+                        return Ok(farewell);
+                    }
+                }
+                // A slice a turn.
+                Usual::Slice => rt::yield_now().await,
+                Usual::Sent => {
+                    // Also for whoever sends the next request before it has the answer to this one.
+                    if !link.input.unread().is_empty() {
+                        rt::yield_now().await;
+                    }
+                    if let Some(farewell) = over(link, worker).await? {
+                        return Ok(farewell);
+                    }
+                }
                 Usual::Other(step) => match act(link, worker, *step).await? {
                     After::GoOn(more) => learned = more,
                     After::Close(farewell) => return Ok(farewell),
@@ -74,16 +92,55 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
 
 /// The steps of every request, and the rarer ones, boxed: an idle connection would have room for one.
 enum Usual {
-    Receive { until: Millis },
-    Close { linger: bool },
+    Receive {
+        until: Millis,
+    },
+    Close {
+        linger: bool,
+    },
+    /// A body from memory is on its way.
+    Sending(Sending<Gathered>),
+    /// A slice of a file has left, and there are more.
+    Slice,
+    /// All of it has.
+    Sent,
     Other(Box<Step>),
 }
 
-fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Usual {
-    match answer::step(worker, link, learned) {
+fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Usual, Cut> {
+    if link.unsent().is_some() {
+        return next_slice(link, worker);
+    }
+    Ok(match answer::step(worker, link, learned) {
         Step::Receive { until } => Usual::Receive { until },
         Step::Close { linger } => Usual::Close { linger },
+        Step::SendBytes(bytes) if !worker.zero_copy.is_for(bytes.len(), worker.now_ms()) => {
+            Usual::Sending(transfer::start_with(link, worker, bytes))
+        }
+        Step::SendFile(file, span) if link.is_installed() && !file.changed_lately() => {
+            link.set_unsent(Unsent::new(file, span));
+            return next_slice(link, worker);
+        }
         step => Usual::Other(Box::new(step)),
+    })
+}
+
+fn next_slice(link: &mut Link, worker: &Worker) -> Result<Usual, Cut> {
+    Ok(match transfer::next_slice(link, worker)? {
+        Slice::Over => Usual::Sent,
+        Slice::Sent => Usual::Slice,
+        tried => Usual::Other(Box::new(Step::SendRest(tried))),
+    })
+}
+
+/// After a reply that has been sent whole: how the connection ends, if it does.
+fn over(link: &mut Link, worker: &Worker) -> impl Future<Output = Result<Option<Farewell>, Cut>> {
+    async move {
+        let Some(step) = answer::finish(worker, link) else { return Ok(None) };
+        match Box::pin(finish_with(link, worker, step)).await? {
+            After::Close(farewell) => Ok(Some(farewell)),
+            After::GoOn(_) => Ok(None),
+        }
     }
 }
 
@@ -101,13 +158,10 @@ fn act<'a>(
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
         // The usual one, at the size that it has.
-        Step::Learn { sites, site, path, look } => {
-            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Box::pin(async move {
-                let entry = sites.files[site].learn(&sites.list[site], &path, now_ms, now_s).await;
-                Ok(After::GoOn(Learned::File(look, entry)))
-            })
-        }
+        Step::Learn { sites, site, path, look } => Box::pin(async move {
+            let entry = sites.files[site].learn(&sites.list[site], &path, worker.unix_s()).await;
+            Ok(After::GoOn(Learned::File(look, entry)))
+        }),
         step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_)) => {
             Box::pin(async move { Ok(After::GoOn(learn::learn(link, worker, step).await)) })
         }
@@ -120,7 +174,11 @@ fn act<'a>(
             finish(link, worker).await
         }),
         Step::SendFile(file, span) => Box::pin(async move {
-            transfer::file(link, worker, &file, span).await?;
+            transfer::file(link, worker, file, span).await?;
+            finish(link, worker).await
+        }),
+        Step::SendRest(tried) => Box::pin(async move {
+            transfer::rest_of_file(link, worker, tried).await?;
             finish(link, worker).await
         }),
         Step::SendParts(parts) => Box::pin(async move {
@@ -141,11 +199,20 @@ fn act<'a>(
 
 /// What follows a reply that has been sent whole.
 async fn finish(link: &mut Link, worker: &Worker) -> Result<After, Cut> {
-    while let Some(step) = answer::finish(worker, link) {
-        match step {
+    match answer::finish(worker, link) {
+        Some(step) => finish_with(link, worker, step).await,
+        None => Ok(After::GoOn(Learned::Nothing)),
+    }
+}
+
+async fn finish_with(link: &mut Link, worker: &Worker, step: Step) -> Result<After, Cut> {
+    let mut step = Some(step);
+    while let Some(next) = step {
+        match next {
             Step::Close { linger } => return Ok(After::Close(Farewell::of(link, linger))),
             _ => drain(link, worker).await?,
         }
+        step = answer::finish(worker, link);
     }
     Ok(After::GoOn(Learned::Nothing))
 }

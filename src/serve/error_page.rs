@@ -58,8 +58,7 @@ pub(super) async fn send(
         Known::BuiltIn => None,
         Known::Page(entry) => Some(entry),
         Known::Missing(Step::LearnPage { sites, path, .. }) => {
-            let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
-            Some(sites.files[site].learn(&sites.list[site], &path, now_ms, now_s).await)
+            Some(sites.files[site].learn(&sites.list[site], &path, worker.unix_s()).await)
         }
         Known::Missing(_) => None,
     };
@@ -78,7 +77,7 @@ pub(super) async fn send(
             Ok(span.len)
         }
         (Body::File(span), Some(Content::File(file))) => {
-            transfer::file(link, worker, file, span).await?;
+            transfer::file(link, worker, Rc::clone(file), span).await?;
             Ok(span.len)
         }
         _ => Ok(0),

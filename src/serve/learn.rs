@@ -10,9 +10,9 @@ use super::{cgi, listing};
 
 /// The facts that a step is missing; nothing for a step that is missing none.
 pub(super) async fn learn(link: &mut Link, worker: &Worker, step: Step) -> Learned {
-    let (now_ms, now_s) = (worker.now_ms(), worker.unix_s());
+    let now_s = worker.unix_s();
     let look_up = async |sites: Rc<Sites>, site: usize, path: Box<[u8]>| -> Rc<super::file_cache::Entry> {
-        sites.files[site].learn(&sites.list[site], &path, now_ms, now_s).await
+        sites.files[site].learn(&sites.list[site], &path, now_s).await
     };
     match step {
         Step::Learn { sites, site, path, look } => Learned::File(look, look_up(sites, site, path).await),
@@ -20,7 +20,7 @@ pub(super) async fn learn(link: &mut Link, worker: &Worker, step: Step) -> Learn
             Learned::Page(Box::new((failure, look_up(sites, site, path).await)))
         }
         Step::List(order) => Learned::Listing(Box::new(listing::list(link, worker, order).await)),
-        Step::FindScript(wanted) => Learned::Script(cgi::locate(link, wanted).await),
+        Step::FindScript(wanted) => Learned::Script(cgi::locate(link, worker, wanted).await),
         _ => Learned::Nothing,
     }
 }

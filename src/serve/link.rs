@@ -1,18 +1,24 @@
 //! One connection's parts, and waiting on them with a deadline.
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::Poll;
 
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::rt::RecvBuf;
+use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
-use super::transfer::Cut;
+use super::places::Place;
+use super::transfer::{Cut, Unsent};
+use super::worker::Worker;
 
 /// What the bytes travel through. TLS will be another variant.
 pub(super) enum Transport {
@@ -45,6 +51,25 @@ pub(super) struct Link {
     pub(super) requests_left: u64,
     /// The client's address as text, once somebody asked.
     pub(super) peer: Option<Box<str>>,
+    /// A process-wide descriptor of the socket, once a file has been sent that needs one.
+    installed: Option<Box<Installed>>,
+    /// Both ends, once a script was to be told.
+    addresses: OnceCell<Box<Addresses>>,
+}
+
+/// See [`Link::install`].
+struct Installed {
+    socket: OwnedFd,
+    /// The rest of a file that is on its way.
+    unsent: Option<Unsent>,
+    _place: Place,
+}
+
+/// Both ends of a connection; `None` on a Unix socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Addresses {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// The time was over.
@@ -60,6 +85,52 @@ impl Link {
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
             peer: None,
+            installed: None,
+            addresses: OnceCell::new(),
+        }
+    }
+
+    /// A process-wide descriptor, for what has no place on the ring. It is kept for the next file. False where there is none
+    /// to be had: others need some, too.
+    pub(super) async fn install(&mut self, worker: &Worker) -> bool {
+        if self.installed.is_none()
+            && self.transport.can_sendfile()
+            && let Some(place) = worker.installed.place()
+            && let Ok(socket) = self.transport.stream().install().await
+        {
+            self.installed = Some(Box::new(Installed { socket, unsent: None, _place: place }));
+        }
+        self.installed.is_some()
+    }
+
+    pub(super) fn is_installed(&self) -> bool {
+        self.installed.is_some()
+    }
+
+    /// Leaves a file to be sent, on a connection with a descriptor.
+    pub(super) fn set_unsent(&mut self, unsent: Unsent) {
+        if let Some(installed) = &mut self.installed {
+            installed.unsent = Some(unsent);
+        }
+    }
+
+    /// The file that is on its way.
+    pub(super) fn unsent(&mut self) -> Option<&mut Unsent> {
+        self.installed.as_mut()?.unsent.as_mut()
+    }
+
+    pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
+        self.installed.as_mut()?.unsent.take()
+    }
+
+    pub(super) fn socket(&self) -> Option<&OwnedFd> {
+        self.installed.as_ref().map(|installed| &installed.socket)
+    }
+
+    /// After a file: an idle connection must not keep what a busy one lacks.
+    pub(super) fn uninstall_if_crowded(&mut self, worker: &Worker) {
+        if worker.installed.is_crowded() {
+            self.installed = None;
         }
     }
 
@@ -71,6 +142,16 @@ impl Link {
 }
 
 impl Link {
+    /// Asked of the kernel once a connection: our own end costs a descriptor for a moment.
+    pub(super) async fn addresses(&self) -> Addresses {
+        if let Some(known) = self.addresses.get() {
+            return **known;
+        }
+        let stream = self.transport.stream();
+        let (remote, local) = join2(stream.peer_addr(), stream.local_addr()).await;
+        **self.addresses.get_or_init(|| Box::new(Addresses { remote: remote.ok(), local: local.ok() }))
+    }
+
     /// Waits for more of a body, no later than `until`. What being late means is for `http` to say, at the next look.
     pub(super) async fn more(&mut self, until: Millis) -> Result<(), Cut> {
         match self.recv(until).await {

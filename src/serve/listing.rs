@@ -105,7 +105,7 @@ fn entry(folder: &ReadDir<'_>, name: Vec<u8>) -> Option<Entry> {
     let kind = match metadata.kind {
         Kind::File => EntryKind::File { bytes: metadata.len },
         Kind::Directory => EntryKind::Directory,
-        Kind::Special => return None,
+        Kind::Symlink | Kind::Special => return None,
     };
     Some(Entry { name, kind, mtime: metadata.mtime })
 }

@@ -36,6 +36,12 @@ pub(super) struct Metrics {
     pub(super) cache_hits: Counter,
     /// Files looked up.
     pub(super) cache_misses: Counter,
+    /// Slices of files that were in memory and went out by `sendfile`.
+    pub(super) slices_sent: Counter,
+    /// Looks at a part of a file that found it not in memory.
+    pub(super) slices_absent: Counter,
+    /// Parts that were not in memory, and were read through the ring.
+    pub(super) slices_cold: Counter,
     /// Scripts started.
     pub(super) scripts: Counter,
     /// Scripts running now.
@@ -95,6 +101,12 @@ pub struct CoreStats {
     pub cache_hits: u64,
     /// Files looked up.
     pub cache_misses: u64,
+    /// Slices of files that were in memory and went out by `sendfile`.
+    pub slices_sent: u64,
+    /// Looks at a part of a file that found it not in memory.
+    pub slices_absent: u64,
+    /// Parts that were not in memory, and were read through the ring.
+    pub slices_cold: u64,
     /// Scripts started.
     pub scripts: u64,
     /// Scripts running now.

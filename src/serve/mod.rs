@@ -26,6 +26,7 @@ mod listing;
 mod metrics;
 pub mod options;
 mod parts;
+mod places;
 mod registry;
 #[cfg(test)]
 mod sim_tests;
@@ -44,11 +45,12 @@ use std::thread::JoinHandle;
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
-use cgi::Admission;
+use cgi::{Admission, Bounds};
 use options::{Engine, Listen, Options, SiteConfig};
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
+pub use cgi::rehearsal::{Client, rehearse};
 pub use metrics::{CoreStats, CutStats};
 
 /// A running server. Dropped: it is cut, and waited for.
@@ -63,6 +65,8 @@ pub struct Server {
     generation: Mutex<u32>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
+    /// As it was started: what it may run at once is divided by these.
+    options: Arc<Options>,
 }
 
 struct Core {
@@ -74,6 +78,8 @@ struct Core {
 struct Shared {
     options: Arc<Options>,
     admission: Arc<Admission>,
+    /// What scripts are bound by, if by anything.
+    bounds: Option<Arc<Bounds>>,
     stop: StopSignal,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
@@ -114,6 +120,8 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Scripts cannot be bound as they shall be, and why.
+    Bounds(String),
     /// A thread cannot be started.
     Thread(io::Error),
 }
@@ -139,6 +147,7 @@ impl std::fmt::Display for StartError {
             }
             StartError::Site { path, error } => write!(f, "cannot open {}: {error}", path.display()),
             StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
+            StartError::Bounds(why) => write!(f, "programs cannot be run as asked: {why}"),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
         }
     }
@@ -227,7 +236,7 @@ impl Server {
         let opened = self
             .cores
             .iter()
-            .map(|_| Opened::open(sites, *generation + 1, &self.in_use))
+            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use))
             .collect::<Result<Vec<_>, _>>()?;
         *generation += 1;
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();

@@ -92,6 +92,27 @@ pub struct MountConfig {
     pub kind: MountKind,
     /// Variables for the scripts of this mount; they win over the site's.
     pub env: Vec<EnvVar>,
+    /// Whether its scripts get the Authorization field.
+    pub pass_authorization: bool,
+    /// Its scripts that run at the same time. `None`: what is left for it of the whole server's.
+    pub running_max: Option<usize>,
+    /// Its requests that wait for one of them to end. `None`: what is left for it of the whole server's.
+    pub queued_max: Option<usize>,
+}
+
+impl MountConfig {
+    /// A mount as it is when nothing more is said about it.
+    pub fn new(prefix: String, target: PathBuf, kind: MountKind) -> MountConfig {
+        MountConfig {
+            prefix,
+            target,
+            kind,
+            env: Vec::new(),
+            pass_authorization: false,
+            running_max: None,
+            queued_max: None,
+        }
+    }
 }
 
 /// What a mount's target is.
@@ -112,6 +133,16 @@ pub struct EnvVar {
     pub value: OsString,
 }
 
+/// What becomes of a script that lives on after its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Linger {
+    /// It may finish what it is doing, as long as it holds neither stdout nor stderr.
+    #[default]
+    Keep,
+    /// It is ended, and all that it has started.
+    Kill,
+}
+
 /// How scripts are run, and for how long (RFC 3875). The bounds of running and queued scripts hold for the whole server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgiOptions {
@@ -123,7 +154,7 @@ pub struct CgiOptions {
     pub queue_ms_max: u64,
     /// A script's header section; 502 beyond.
     pub head_bytes_max: usize,
-    /// From the start of a script to its first byte; 504 beyond.
+    /// From the start of a script, or the last that it took of its request's body, to its first byte; 504 beyond.
     pub first_byte_ms_max: u64,
     /// A script that neither reads nor writes; 504, or a cut connection, beyond.
     pub idle_ms_max: u64,
@@ -145,6 +176,49 @@ pub struct CgiOptions {
     pub spool_memory_bytes_max: usize,
     /// Of a chunked body, in all; 413 beyond.
     pub spool_file_bytes_max: u64,
+    /// What becomes of a script that lives on after its reply.
+    pub linger: Linger,
+    /// What scripts are bound by besides.
+    pub bounds: ScriptBounds,
+}
+
+/// What scripts are bound by. If anything is asked for, [`helper`](ScriptBounds::helper) is needed; by default nothing is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ScriptBounds {
+    /// CPU time of one process, rounded up to seconds.
+    pub cpu_ms_max: Option<u64>,
+    /// Address space of one process.
+    pub address_space_bytes_max: Option<u64>,
+    /// Open descriptors of one process.
+    pub open_files_max: Option<u64>,
+    /// Processes of the scripts' user, all together. Root has no such bound.
+    pub processes_max: Option<u64>,
+    /// The longest file that may be written.
+    pub file_bytes_max: Option<u64>,
+    /// The longest core file.
+    pub core_bytes_max: Option<u64>,
+    /// The nice value; without it, the server's own and 10.
+    pub nice: Option<u8>,
+    /// The umask; without it, the server's own.
+    pub umask: Option<u16>,
+    /// `USER` or `USER:GROUP`; without it, the server's own. Needs root.
+    pub user: Option<String>,
+    /// Whether each script gets a control group of its own.
+    pub cgroup: Cgroup,
+    /// A program that passes the arguments behind `cgi-exec` on to [`confine::main`](crate::rt::confine::main).
+    pub helper: Option<PathBuf>,
+}
+
+/// Where the control groups of scripts are.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Cgroup {
+    /// There are none.
+    #[default]
+    Off,
+    /// Below the server's own, if that may be written to.
+    Auto,
+    /// Below this one.
+    Below(PathBuf),
 }
 
 /// How files are kept and sent.
@@ -152,8 +226,14 @@ pub struct CgiOptions {
 pub struct FileOptions {
     /// The cache of each core; 0 turns it off.
     pub cache_bytes_max: usize,
+    /// Whether directories are watched, so that a change shows at once. Without, it shows within 100 ms.
+    pub watch: bool,
     /// The largest file that the cache keeps; larger ones are sent from the page cache.
     pub cached_file_bytes_max: usize,
+    /// What a core reads files into that are not in the page cache.
+    pub cold_buffer_bytes_max: usize,
+    /// Bodies from memory of at least so many bytes are sent without a copy where the kernel can. `None`: never.
+    pub send_zerocopy_bytes_min: Option<usize>,
     /// Ranges in one request; with more, Range is ignored.
     pub ranges_max: usize,
     /// Names in the listing of a folder.
@@ -220,6 +300,8 @@ impl Default for CgiOptions {
             buffered_body_bytes_max: 256 << 10,
             spool_memory_bytes_max: 1 << 20,
             spool_file_bytes_max: 1 << 30,
+            linger: Linger::Keep,
+            bounds: ScriptBounds::default(),
         }
     }
 }
@@ -228,7 +310,10 @@ impl Default for FileOptions {
     fn default() -> FileOptions {
         FileOptions {
             cache_bytes_max: 64 << 20,
-            cached_file_bytes_max: 256 << 10,
+            watch: true,
+            cached_file_bytes_max: 32 << 10,
+            cold_buffer_bytes_max: 2 << 20,
+            send_zerocopy_bytes_min: None,
             ranges_max: 200,
             listing_entries_max: 10_000,
         }

@@ -1,5 +1,7 @@
 //! Several parts of one file in one reply, sent one after the other: nothing is gathered but what is small.
 
+use std::rc::Rc;
+
 use crate::http::multipart::Multipart;
 use crate::http::range::Span;
 use crate::rt::fs::File;
@@ -14,16 +16,11 @@ use super::worker::Worker;
 pub(super) struct Parts {
     parts: Multipart,
     content: Content,
-    /// Of an open file, when the reply was decided: a later version has no place behind the head of this one.
-    version: Option<Version>,
 }
-
-/// What changes when a file is written to; not when it is renamed, linked or deleted.
-type Version = (u64, (i64, u32));
 
 impl Parts {
     pub(super) fn new(parts: &Multipart, content: &Content) -> Parts {
-        Parts { parts: parts.clone(), content: content.clone(), version: version(content) }
+        Parts { parts: parts.clone(), content: content.clone() }
     }
 
     /// Sends what has gathered in `link.out`, and then the parts. The end of them is left there.
@@ -53,26 +50,13 @@ impl Parts {
                 }
                 transfer::flush_with(link, worker, bytes.slice(part)).await
             }
+            // A later version has no place behind the head of this one.
             Content::File(file) if is_short => {
                 gather(file, span, &mut link.out).await?;
-                self.check()
+                if file.is_unchanged() { Ok(()) } else { Err(Cut) }
             }
-            Content::File(file) => {
-                self.check()?;
-                transfer::file(link, worker, file, span).await
-            }
+            Content::File(file) => transfer::file(link, worker, Rc::clone(file), span).await,
         }
-    }
-
-    fn check(&self) -> Result<(), Cut> {
-        if version(&self.content) == self.version { Ok(()) } else { Err(Cut) }
-    }
-}
-
-fn version(content: &Content) -> Option<Version> {
-    match content {
-        Content::Memory(_) => None,
-        Content::File(file) => file.metadata().ok().map(|metadata| (metadata.len, metadata.mtime)),
     }
 }
 

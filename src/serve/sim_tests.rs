@@ -129,6 +129,8 @@ impl Folder {
             file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
             (name, bytes)
         });
+        // Until then they count as being written, by a clock that is not simulated.
+        std::thread::sleep(Duration::from_millis(50));
         Folder { dir, files: files.into(), judged: Judged::default() }
     }
 
@@ -147,13 +149,16 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let files = FileOptions {
         cache_bytes_max: rng.one_of(&[0, 5_000, 64 << 20]),
         cached_file_bytes_max: rng.one_of(&[0, 500, 25_000]),
+        // There is no inotify on a simulated ring.
+        watch: false,
         ..FileOptions::default()
     };
     let sites = vec![SiteConfig::files_only(root)];
     let options = Options { sites, limits, files, drain_ms_max: 600_000, ..Options::default() };
     let shared = Shared {
         options: Arc::new(options),
-        admission: Admission::new(1, 1),
+        admission: Admission::new(1, 1, &[]),
+        bounds: None,
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),

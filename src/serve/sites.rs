@@ -9,9 +9,9 @@ use crate::rt::fs::Dir;
 use crate::site::Site;
 
 use super::StartError;
-use super::cgi::MountRoot;
+use super::cgi::{Caps, MountRoot};
 use super::file_cache::FileCache;
-use super::options::{FileOptions, MountKind, SiteConfig};
+use super::options::{FileOptions, MountConfig, MountKind, Options, SiteConfig};
 use super::start;
 
 /// The sites of a core, with what is open for them. Three lists, because deciding needs no more than the first.
@@ -42,10 +42,22 @@ struct OpenedSite {
 }
 
 impl Opened {
-    pub(super) fn open(sites: &[SiteConfig], generation: u32, in_use: &InUse) -> Result<Opened, StartError> {
+    pub(super) fn open(
+        sites: &[SiteConfig],
+        generation: u32,
+        first: &Options,
+        in_use: &InUse,
+    ) -> Result<Opened, StartError> {
         let open = |config: &SiteConfig| {
-            let root = open_dir(&config.root)?;
-            let mounts = config.mounts.iter().map(mount_root).collect::<Result<_, _>>()?;
+            let mut root = open_dir(&config.root)?;
+            // Also by a symlink a program's source is not to be had. Names are judged by `site::route`, places here.
+            let hidden = config.hidden.iter().map(|path| config.root.join(path));
+            let programs =
+                config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
+            let shut = root.shut(hidden.chain(programs));
+            shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
+            let mounts = config.mounts.iter().map(|mount| mount_root(mount, number(first, config, mount)));
+            let mounts = mounts.collect::<Result<_, _>>()?;
             Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts })
         };
         let opened = sites.iter().map(open).collect::<Result<_, _>>()?;
@@ -83,10 +95,29 @@ fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
     Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
 }
 
-fn mount_root(config: &super::options::MountConfig) -> Result<MountRoot, StartError> {
+/// What each mount may have of the places for scripts, in the order of their numbers; one at least, for a mount that comes later.
+pub(super) fn caps(options: &Options) -> Vec<Caps> {
+    let caps = |mount: &MountConfig| Caps { running_max: mount.running_max, queued_max: mount.queued_max };
+    let mut all: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
+    if all.is_empty() {
+        all.push(Caps::default());
+    }
+    all
+}
+
+/// The number of a mount in admission: that of the first configuration, by its path. One that has come since shares the places
+/// of the first.
+fn number(first: &Options, site: &SiteConfig, mount: &MountConfig) -> usize {
+    let mounts = first.sites.iter().flat_map(|site| site.mounts.iter().map(move |mount| (site, mount)));
+    let mut numbered = mounts.enumerate();
+    let same = numbered.find(|(_, (old, other))| old.names == site.names && other.prefix == mount.prefix);
+    same.map_or(0, |(number, _)| number)
+}
+
+fn mount_root(config: &MountConfig, number: usize) -> Result<MountRoot, StartError> {
     let dir = match config.kind {
         MountKind::Folder => Some(open_dir(&config.target)?),
         MountKind::Program => None,
     };
-    Ok(MountRoot { dir, target: config.target.clone() })
+    Ok(MountRoot { dir, target: config.target.clone(), number })
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::rt::cpu::{self, CpuFacts, CpuId};
+use crate::rt::cpu::{self, CpuFacts, CpuId, CpuPlan};
 use crate::rt::fs::{Dir, Kind};
 use crate::rt::net::{self, Share};
 use crate::rt::process::Spawner;
@@ -19,10 +19,10 @@ use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::Admission;
+use super::cgi::{Admission, Bounds};
 use super::metrics::CoreStats;
-use super::options::{AccessLog as LogTarget, Listen, MountKind, Options, SiteConfig};
-use super::sites::Opened;
+use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
+use super::sites::{self, Opened};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -46,28 +46,16 @@ thread_local! {
 type Ready = Result<rt::Remote, StartError>;
 
 pub(super) fn start(options: Options) -> Result<Server, StartError> {
-    let nofile = net::raise_descriptor_limit();
-    rt::raise_memlock_limit();
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
-    let cpus = plan.allowed.clone();
-    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max);
-    let shared = Arc::new(Shared {
-        options: Arc::new(options),
-        admission,
-        stop: StopSignal::new(),
-        cut: Arc::default(),
-        in_use: Arc::default(),
-        cpus,
-        cores: plan.cores,
-        nofile,
-    });
+    let shared = share(options, &plan)?;
     let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
+    let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
     let mut server =
-        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use };
+        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, options };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -92,6 +80,36 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         }
     }
     Ok(server)
+}
+
+/// What all cores are to have.
+fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
+    let nofile = net::raise_descriptor_limit();
+    rt::raise_memlock_limit();
+    let caps = sites::caps(&options);
+    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
+    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
+    Ok(Arc::new(Shared {
+        options: Arc::new(options),
+        admission,
+        bounds,
+        stop: StopSignal::new(),
+        cut: Arc::default(),
+        in_use: Arc::default(),
+        cpus: plan.allowed.clone(),
+        cores: plan.cores,
+        nofile,
+    }))
+}
+
+/// A core on this thread that listens to nobody.
+pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
+    let plan = cpu::plan(&CpuFacts::read(), Some(1));
+    let shared = share(options, &plan)?;
+    let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
+    let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
+    let worker = runtime.block_on(async { build_worker(&shared, spawner) })?;
+    Ok((runtime, Rc::new(worker)))
 }
 
 /// A core, from its first to its last turn.
@@ -131,7 +149,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, &shared.in_use)?.into_sites(&options.files, files_max);
+    let sites = Opened::open(&options.sites, 0, options, &shared.in_use)?.into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
@@ -158,14 +176,14 @@ pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
     let pairs = |env: &[super::options::EnvVar]| {
         env.iter().map(|var| (var.name.clone(), var.value.to_string_lossy().into_owned())).collect()
     };
-    let mount = |mount: &super::options::MountConfig| site::Mount {
+    let mount = |mount: &MountConfig| site::Mount {
         prefix: mount.prefix.clone(),
         kind: match mount.kind {
             MountKind::Folder => site::MountKind::Folder,
             MountKind::Program => site::MountKind::Program,
         },
         env: pairs(&mount.env),
-        pass_authorization: false,
+        pass_authorization: mount.pass_authorization,
     };
     let hidden = config.hidden.iter().map(|path| format!("/{}", path.display())).collect();
     Site {
@@ -255,6 +273,9 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             errors: metrics.errors.get(),
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
+            slices_sent: metrics.slices_sent.get(),
+            slices_absent: metrics.slices_absent.get(),
+            slices_cold: metrics.slices_cold.get(),
             scripts: metrics.scripts.get(),
             scripts_running: metrics.scripts_running.get(),
         })

@@ -1,6 +1,6 @@
 //! What one core has: its sites and their open files, its buffers, clock, counters, and the connections it serves.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::OwnedFd;
@@ -9,22 +9,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+
 use crate::http::date;
 use crate::http::limits::Limits;
 use crate::http::multipart::Boundary;
 use crate::rt;
-use crate::rt::net::{TcpListener, TcpStream};
+use crate::rt::fs::ReadBuffers;
+use crate::rt::net::{Message, TcpListener, TcpStream};
 use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
 
 use super::access_log::AccessLog;
-use super::cgi::Admission;
+use super::cgi::{Admission, Bounds};
 use super::conn;
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
+use super::places::Places;
 use super::registry::Registry;
 use super::sites::{Opened, Sites};
 use super::stop::{Stage, StopSignal};
+use super::transfer::{Gathered, ZeroCopy};
 
 /// Send buffers kept for the next reply; more than one turn sends at once is never kept.
 const SPARE_BUFFERS_MAX: usize = 64;
@@ -32,6 +37,8 @@ const SPARE_BUFFERS_MAX: usize = 64;
 const LOG_WRITTEN_MAX: Duration = Duration::from_secs(1);
 /// At a stop, how long the backlog is given to show what it holds.
 const BACKLOG_MS_MAX: u64 = 20;
+/// Descriptors of their own that connections of a core may always have, however few there are.
+const INSTALLED_MIN: usize = 4;
 /// A send buffer that grew beyond this is not kept.
 const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -43,6 +50,7 @@ pub(super) struct Worker {
     pub(super) limits: Limits,
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
+    pub(super) bounds: Option<Arc<Bounds>>,
     pub(super) spawner: Spawner,
     /// The CPUs that everything but the cores' own threads may use.
     pub(super) cpus: Vec<usize>,
@@ -56,12 +64,18 @@ pub(super) struct Worker {
     pub(super) draining: Cell<bool>,
     /// Of listings that clients have yet to take.
     pub(super) listing_bytes: Arc<AtomicUsize>,
+    /// What cold files are read into, once there was one.
+    pub(super) cold: OnceCell<ReadBuffers>,
+    pub(super) zero_copy: ZeroCopy,
+    /// Process-wide descriptors that connections hold.
+    pub(super) installed: Places,
     clock: Clock,
     /// The start of every request's tag, random; and how many there were.
     tags: (u64, Cell<u64>),
     /// Keys that nobody knows, for numbers that nobody can guess; and how many there were.
     secret: (RandomState, Cell<u64>),
     spare: RefCell<Vec<Vec<u8>>>,
+    spare_messages: RefCell<Vec<Gathered>>,
 }
 
 /// The wall clock, read once a second: an IMF-fixdate has no finer unit.
@@ -86,6 +100,7 @@ impl Worker {
             limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
+            bounds: shared.bounds.clone(),
             spawner,
             cpus: shared.cpus.clone(),
             log,
@@ -96,10 +111,14 @@ impl Worker {
             path: RefCell::default(),
             draining: Cell::new(false),
             listing_bytes: Arc::default(),
+            cold: OnceCell::new(),
+            zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
+            installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
             secret: (RandomState::new(), Cell::new(0)),
             spare: RefCell::default(),
+            spare_messages: RefCell::default(),
         }
     }
 
@@ -168,6 +187,24 @@ impl Worker {
         if spare.len() < SPARE_BUFFERS_MAX && (1..=SPARE_BUFFER_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             spare.push(buffer);
+        }
+    }
+
+    /// A message of what has gathered and a body.
+    pub(super) fn message(&self, head: Vec<u8>, body: Bytes) -> Gathered {
+        let mut message = self.spare_messages.borrow_mut().pop().unwrap_or_else(Message::new);
+        message.set(head, body);
+        message
+    }
+
+    /// Takes a message back, and the send buffer in it.
+    pub(super) fn recycle_message(&self, mut message: Gathered) {
+        if let Some((head, _body)) = message.take() {
+            self.recycle(head);
+        }
+        let mut spare = self.spare_messages.borrow_mut();
+        if spare.len() < SPARE_BUFFERS_MAX {
+            spare.push(message);
         }
     }
 

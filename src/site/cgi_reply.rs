@@ -51,15 +51,39 @@ pub enum Output {
     Chunked,
 }
 
-/// Reads the head at the start of a script's output. To be called again with more bytes after [`Parsed::NeedMore`]; a
-/// head that is longer than `head_bytes_max` is refused. `is_nph`: the script's name says that it writes complete
-/// responses.
-pub fn parse(bytes: &[u8], head_bytes_max: usize, is_nph: bool) -> Parsed<'_> {
-    let within = &bytes[..bytes.len().min(head_bytes_max)];
-    match head_len(within) {
-        Some(head_len) => interpret(&bytes[..head_len], is_nph).unwrap_or_else(Parsed::Malformed),
-        None if bytes.len() >= head_bytes_max => Parsed::Malformed("its head is too long"),
-        None => Parsed::NeedMore,
+/// The head at the start of a script's output, while it comes. It remembers how far it has looked: a script that writes
+/// byte by byte costs no more than one that writes all at once.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// The bytes that have been looked at.
+    seen: usize,
+    /// Where the line begins in which they end.
+    line_start: usize,
+}
+
+impl Head {
+    /// Reads all of the output so far; to be called again with more bytes behind the same after [`Parsed::NeedMore`]. A
+    /// head that is longer than `head_bytes_max` is refused. `is_nph`: the script's name says that it writes complete
+    /// responses.
+    pub fn read<'b>(&mut self, bytes: &'b [u8], head_bytes_max: usize, is_nph: bool) -> Parsed<'b> {
+        match self.end(&bytes[..bytes.len().min(head_bytes_max)]) {
+            Some(head_len) => interpret(&bytes[..head_len], is_nph).unwrap_or_else(Parsed::Malformed),
+            None if bytes.len() >= head_bytes_max => Parsed::Malformed("its head is too long"),
+            None => Parsed::NeedMore,
+        }
+    }
+
+    /// The length of the head with its blank line, if it is whole.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        while let Some(at) = bytes.get(self.seen..)?.iter().position(|byte| *byte == b'\n') {
+            let end = self.seen + at;
+            if matches!(&bytes[self.line_start..end], b"" | b"\r") {
+                return Some(end + 1);
+            }
+            (self.seen, self.line_start) = (end + 1, end + 1);
+        }
+        self.seen = bytes.len();
+        None
     }
 }
 
@@ -255,18 +279,6 @@ fn is_token(byte: u8) -> bool {
 
 fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
-}
-
-/// The length of a head with its blank line, if it is whole.
-fn head_len(bytes: &[u8]) -> Option<usize> {
-    let mut start = 0;
-    loop {
-        let end = start + bytes[start..].iter().position(|byte| *byte == b'\n')?;
-        if matches!(&bytes[start..end], b"" | b"\r") {
-            return Some(end + 1);
-        }
-        start = end + 1;
-    }
 }
 
 /// The lines of a head, without their ends, up to the blank one.

@@ -4,6 +4,10 @@ use crate::http::request::Version;
 
 const HEAD_BYTES_MAX: usize = 1024;
 
+fn parse(bytes: &[u8], head_bytes_max: usize, is_nph: bool) -> Parsed<'_> {
+    Head::default().read(bytes, head_bytes_max, is_nph)
+}
+
 /// What a whole output becomes, as a line: `STATUS OUTPUT body`, `local PATH`, `more`, or `502 WHY`.
 fn meaning(output: &[u8]) -> String {
     match parse(output, HEAD_BYTES_MAX, false) {
@@ -116,6 +120,21 @@ fn every_prefix_of_a_good_head_needs_more() {
     }
 }
 
+/// A head of 64 KiB, written byte by byte, was searched from its start each time: two thousand million bytes.
+#[test]
+fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
+    let line = [b"X: ".as_slice(), &[b'a'; 500], b"\r\n"].concat();
+    let whole = [b"Content-Type: a/b\r\n".as_slice(), &line, b"\r\nbody"].concat();
+    let head_len = whole.len() - 4;
+    let mut head = Head::default();
+    for end in 0..head_len {
+        assert_eq!(head.read(&whole[..end], HEAD_BYTES_MAX, false), Parsed::NeedMore);
+        assert_eq!(head.seen, end, "what has been looked at is not looked at again");
+    }
+    let Parsed::Document(reply) = head.read(&whole, HEAD_BYTES_MAX, false) else { panic!("not a document") };
+    assert_eq!(reply.head_len, head_len);
+}
+
 #[test]
 fn a_head_has_a_longest_length() {
     let head = b"A: b\n\n";
@@ -183,6 +202,23 @@ fn framings() {
 }
 
 proptest::proptest! {
+    /// In whatever pieces it comes, an output means the same.
+    #[test]
+    fn pieces_mean_what_the_whole_means(
+        output in proptest::collection::vec(proptest::sample::select(b"aH:\r\n\n /1.".to_vec()), 0..64),
+        piece in 1..9_usize,
+    ) {
+        let mut head = Head::default();
+        let mut ends = (piece..output.len()).step_by(piece);
+        let early = ends.find(|&end| head.read(&output[..end], HEAD_BYTES_MAX, false) != Parsed::NeedMore);
+        match early {
+            None => assert_eq!(head.read(&output, HEAD_BYTES_MAX, false), parse(&output, HEAD_BYTES_MAX, false)),
+            Some(end) => {
+                assert_eq!(parse(&output[..end], HEAD_BYTES_MAX, false), parse(&output, HEAD_BYTES_MAX, false));
+            }
+        }
+    }
+
     /// Whatever a script writes, the head of the reply has exactly its own lines, and only the last is blank.
     #[test]
     fn no_output_injects_a_line(

@@ -211,6 +211,13 @@ impl Client {
         std::mem::take(&mut self.pending)
     }
 
+    /// So many bytes, or fewer where the server closes before.
+    #[track_caller]
+    pub fn read_to_end_or(&mut self, len: usize) -> Vec<u8> {
+        self.fill(len);
+        self.take(len.min(self.pending.len()))
+    }
+
     /// Half-closes: the server sees the end of input and can still answer.
     pub fn finish(&mut self) -> &mut Client {
         let _ = match &self.stream {

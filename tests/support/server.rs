@@ -22,6 +22,8 @@ pub struct Server {
     readers: Vec<JoinHandle<()>>,
     output: Arc<Mutex<String>>,
     root: PathBuf,
+    /// What it held when it had started: its own outputs.
+    held: Vec<String>,
     /// The first TCP address of the banner.
     pub addr: SocketAddr,
 }
@@ -111,7 +113,9 @@ impl Launch {
             }
             std::thread::sleep(std::time::Duration::from_millis(2));
         };
-        Server { child, readers, output, root, addr }
+        let mut server = Server { child, readers, output, root, held: Vec::new(), addr };
+        server.held = server.held_for_scripts();
+        server
     }
 
     /// Runs it to its end; for runs that must fail at start.
@@ -176,6 +180,20 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server's descriptors").count()
     }
 
+    /// What the server has open for scripts: pipes, their processes, request bodies in memory and in files without a name.
+    pub fn held_for_scripts(&self) -> Vec<String> {
+        let folder = format!("/proc/{}/fd", self.pid());
+        let fds = std::fs::read_dir(folder).expect("the server's descriptors");
+        let links = fds.filter_map(|fd| Some(std::fs::read_link(fd.ok()?.path()).ok()?.display().to_string()));
+        let is_a_scripts = |link: &String| {
+            let nameless = link.contains("/#") && link.ends_with(" (deleted)");
+            link.starts_with("pipe:") || link.contains("[pidfd]") || link.starts_with("/memfd:") || nameless
+        };
+        let mut held: Vec<String> = links.filter(is_a_scripts).collect();
+        held.sort();
+        held
+    }
+
     /// Scripts of this site that are alive.
     pub fn scripts(&self) -> Vec<i32> {
         processes_in(&self.root).into_iter().filter(|&pid| pid != self.pid()).collect()
@@ -184,20 +202,33 @@ impl Server {
     /// Waits for the process to end by itself.
     #[track_caller]
     pub fn wait(mut self) -> Exit {
+        self.ended()
+    }
+
+    #[track_caller]
+    fn ended(&mut self) -> Exit {
         let status = wait_exit(&mut self.child, &self.output);
         Exit { code: status.code(), output: drain(std::mem::take(&mut self.readers), &self.output) }
     }
 
-    /// SIGTERM; then exit code 0, no zombie before and no script after. Returns what the server wrote.
+    /// SIGTERM; then exit code 0. Before, no zombie, and no descriptor that was opened for a script; after, no script. Returns
+    /// what the server wrote.
     #[track_caller]
     pub fn stop(self) -> String {
         let pid = self.pid();
         wait_until("every zombie is reaped", || children(pid).iter().all(|&(_, state)| state != 'Z'));
-        let root = self.root.clone();
+        wait_until("every pipe, pidfd and spool is closed", || self.held_for_scripts() == self.held);
+        self.stop_in_flight()
+    }
+
+    /// As `stop`, while scripts are running.
+    #[track_caller]
+    pub fn stop_in_flight(mut self) -> String {
         self.signal(Signal::TERM);
-        let exit = self.wait();
+        let exit = self.ended();
         assert_eq!(exit.code, Some(0), "exit code after SIGTERM; the server said:\n{}", exit.output);
-        wait_until("no script is left", || processes_in(&root).is_empty());
+        // Before the drop, which kills what is left.
+        wait_until("no script is left", || processes_in(&self.root).is_empty());
         exit.output
     }
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::sys::buf_ring::BufRing;
 use super::sys::lent::Lent;
+use super::sys::read_pool::ReadPool;
 use super::sys::ring::Wait;
 use super::sys::sqe::Cqe;
 
@@ -74,6 +75,15 @@ impl Driver {
             Driver::Uring(uring) => uring.pool(),
             #[cfg(test)]
             Driver::Sim(sim) => sim.pool(),
+        }
+    }
+
+    /// Tells the kernel a pool of read buffers. Where that fails, they work as any memory does.
+    pub(crate) fn register_buffers(&self, pool: &ReadPool) -> std::io::Result<()> {
+        match self {
+            Driver::Uring(uring) => uring.register_buffers(pool),
+            #[cfg(test)]
+            Driver::Sim(_) => Err(std::io::ErrorKind::Unsupported.into()),
         }
     }
 

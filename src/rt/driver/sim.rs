@@ -294,10 +294,12 @@ impl Sim {
     fn submit(&mut self, state: &mut State, lent: Lent) {
         let sqe = *lent.sqe();
         match sqe.opcode {
-            op::ACCEPT | op::RECV | op::SEND | op::SENDMSG | op::POLL_ADD => match self.file_of(state, &sqe) {
-                Ok(file) => self.start(state, lent, file),
-                Err(errno) => state.post(&sqe, -errno),
-            },
+            op::ACCEPT | op::RECV | op::SEND | op::SENDMSG | op::SEND_ZC | op::POLL_ADD => {
+                match self.file_of(state, &sqe) {
+                    Ok(file) => self.start(state, lent, file),
+                    Err(errno) => state.post(&sqe, -errno),
+                }
+            }
             op::ASYNC_CANCEL if sqe.op_flags & CANCEL_ALL != 0 => {
                 let count = self.requests.len();
                 (0..count).for_each(|_| self.end(state, 0, -libc::ECANCELED));
@@ -347,7 +349,7 @@ impl Sim {
 
     fn file_of(&self, state: &mut State, sqe: &Sqe) -> Result<File, i32> {
         match (sqe.target(), sqe.opcode) {
-            (Fd::Direct(slot), op::RECV | op::SEND | op::SENDMSG | op::POLL_ADD) => {
+            (Fd::Direct(slot), op::RECV | op::SEND | op::SENDMSG | op::SEND_ZC | op::POLL_ADD) => {
                 let conn = self.kernel.slots.get(slot as usize).copied().flatten();
                 conn.map(File::Conn).ok_or_else(|| {
                     state.violations.push(format!("operation {} on the empty slot {slot}", sqe.opcode));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::rt::sys::buf_ring::BufRing;
 use crate::rt::sys::lent::Lent;
+use crate::rt::sys::read_pool::ReadPool;
 use crate::rt::sys::ring::{Ring, RingSizes, Wait};
 use crate::rt::sys::sqe::Cqe;
 
@@ -53,6 +54,10 @@ impl Uring {
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
         self.ring.pool()
+    }
+
+    pub(crate) fn register_buffers(&self, pool: &ReadPool) -> io::Result<()> {
+        self.ring.register_buffers(pool)
     }
 
     pub(crate) fn is_settled(&mut self) -> bool {

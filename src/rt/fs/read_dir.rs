@@ -27,7 +27,7 @@ impl Dir {
     /// # Errors
     /// EMFILE: fcntl(2).
     pub fn try_clone(&self) -> io::Result<Dir> {
-        Ok(Dir { fd: self.fd.try_clone()? })
+        Ok(Dir { fd: self.fd.try_clone()?, shut: self.shut.clone() })
     }
 
     /// Opens the folder at a relative path to read its names; the empty path is the directory itself. Blocking.
@@ -52,7 +52,11 @@ impl Dir {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let open = || rustix::fs::openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
         let mut tries = (0..TRIES_MAX).map(|_| open()).filter(|opened| !matches!(opened, Err(Errno::AGAIN)));
-        Ok(tries.next().unwrap_or(Err(Errno::AGAIN))?)
+        let opened = tries.next().unwrap_or(Err(Errno::AGAIN))?;
+        if self.is_shut(&opened)? {
+            return Err(Errno::NOENT.into());
+        }
+        Ok(opened)
     }
 }
 
@@ -91,7 +95,7 @@ impl ReadDir<'_> {
         let access = match metadata.kind {
             Kind::File => Access::READ_OK,
             Kind::Directory => Access::EXEC_OK,
-            Kind::Special => return Ok(metadata),
+            Kind::Symlink | Kind::Special => return Ok(metadata),
         };
         rustix::fs::accessat(&self.folder, name, access, AtFlags::EACCESS)?;
         Ok(metadata)

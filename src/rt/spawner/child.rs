@@ -114,9 +114,14 @@ impl Exited {
     /// Signals what remains of the process group, and nobody else, although the number may have been given away.
     /// `Unsupported` before Linux 6.9.
     pub fn kill_group(&self, signal: Signal) -> io::Result<()> {
-        spawn::kill_group_of(self.process.pidfd(), signal).map_err(|errno| match errno {
+        spawn::kill_group_of(self.process.pidfd(), Some(signal)).map_err(|errno| match errno {
             rustix::io::Errno::INVAL => io::ErrorKind::Unsupported.into(),
             errno => errno.into(),
         })
+    }
+
+    /// Whether anybody of the process group is left, unreaped ones included. Before Linux 6.9: no.
+    pub fn has_group(&self) -> bool {
+        spawn::kill_group_of(self.process.pidfd(), None).is_ok()
     }
 }

@@ -35,6 +35,8 @@ struct Queue {
     jobs: VecDeque<Job>,
     given_up: Vec<Leftover>,
     closed: bool,
+    /// The thread has found nothing to do and waits for the bell: it is rung only then.
+    is_asleep: bool,
 }
 
 impl Inbox {
@@ -44,8 +46,9 @@ impl Inbox {
     }
 
     pub(super) fn push(&self, job: Job) {
-        lock(&self.queue).jobs.push_back(job);
-        self.ring();
+        let mut queue = lock(&self.queue);
+        queue.jobs.push_back(job);
+        self.wake(queue);
     }
 
     /// Takes over a child that nobody waits for. After the thread has gone the caller does its work.
@@ -56,8 +59,7 @@ impl Inbox {
             return leftover.settle();
         }
         queue.given_up.push(leftover);
-        drop(queue);
-        self.ring();
+        self.wake(queue);
     }
 
     /// Nothing is accepted any more; what was not begun is returned.
@@ -65,16 +67,18 @@ impl Inbox {
         let mut queue = lock(&self.queue);
         queue.closed = true;
         let jobs = mem::take(&mut queue.jobs);
-        drop(queue);
-        self.ring();
+        self.wake(queue);
         jobs
     }
 
-    /// The thread's side: the next job, all that was given up, and whether it is over.
+    /// The thread's side: the next job, all that was given up, and whether it is over. Without any of these, the thread has to
+    /// `wait` next.
     pub(super) fn take(&self, leftovers: &mut Vec<Leftover>) -> (Option<Job>, bool) {
         let mut queue = lock(&self.queue);
         leftovers.append(&mut queue.given_up);
-        (queue.jobs.pop_front(), queue.closed)
+        let job = queue.jobs.pop_front();
+        queue.is_asleep = job.is_none() && !queue.closed;
+        (job, queue.closed)
     }
 
     /// The thread's side: sleeps until the bell rings or one of these has ended.
@@ -89,7 +93,13 @@ impl Inbox {
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 
-    fn ring(&self) {
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let is_asleep = mem::take(&mut queue.is_asleep);
+        // The thread wants the lock as soon as it hears the bell.
+        drop(queue);
+        if !is_asleep {
+            return;
+        }
         // EAGAIN would mean 2^64 unheard strokes: it is ringing then.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
@@ -152,6 +162,10 @@ impl Default for Answer {
 impl Ticket {
     pub(super) fn done(error: SpawnError) -> Ticket {
         Ticket(Mutex::new(Answer::Ready(Err(error))))
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(*lock(&self.0), Answer::Ready(_))
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

@@ -37,38 +37,65 @@ pub fn reap(is_owned: impl Fn(Pid) -> bool) -> io::Result<usize> {
     Ok(pids.filter(|&pid| !is_owned(pid)).filter(is_dead).count())
 }
 
-/// Signals every process that was started with `name=value` in its environment, and returns how many it were. Descendants
-/// inherit the environment of a script even when they leave its process group and session; only one that was given another
-/// environment is missed. `value` must be unguessable, as a number per request and a random one per server are.
-pub fn kill_by_environment(name: &[u8], value: &[u8], signal: Signal) -> io::Result<usize> {
-    let wanted = [name, b"=", value].concat();
+/// Whether there is an orphan, alive or not: a process whose parent has ended, and that has not been [`reap`]ed. A few
+/// microseconds. True where it cannot be known.
+pub fn exist() -> bool {
+    let main_thread = rustix::process::getpid();
+    fs::read(format!("/proc/self/task/{main_thread}/children")).map_or(true, |children| !children.is_empty())
+}
+
+/// Signals every process that was started with `name=value` in its environment, for any of these values, and returns those
+/// of which there was one. Descendants inherit the environment of a script even when they leave its process group and session;
+/// only one that was given another environment is missed. Values must be unguessable, as a number per request and a random
+/// one per server are. No signal: only looks.
+pub fn kill_by_environment(
+    name: &str,
+    values: &HashSet<String>,
+    signal: Option<Signal>,
+) -> io::Result<HashSet<String>> {
+    let wanted = Wanted { name: name.as_bytes(), values };
     let mut signalled = HashSet::from([rustix::process::getpid()]);
+    let mut found = HashSet::new();
     for _ in 0..KILL_PASSES_MAX {
         let before = signalled.len();
-        for pid in processes()? {
-            if !signalled.contains(&pid) && was_started_with(pid, &wanted) && signal_if(pid, &wanted, signal) {
+        for pid in processes()?.into_iter().filter(|pid| !signalled.contains(pid)).collect::<Vec<_>>() {
+            if let Some(value) = wanted.value_of(pid)
+                && signal_if(pid, &wanted, signal)
+            {
                 signalled.insert(pid);
+                found.insert(value);
             }
         }
-        if signalled.len() == before {
+        if signalled.len() == before || signal.is_none() {
             break;
         }
     }
-    // Without ourselves.
-    Ok(signalled.len() - 1)
+    Ok(found)
 }
 
 /// Checks once more with the pidfd in hand. If the pid has changed hands since it was opened, the signal goes to a process
 /// that is gone, and nowhere else.
-fn signal_if(pid: Pid, wanted: &[u8], signal: Signal) -> bool {
+fn signal_if(pid: Pid, wanted: &Wanted<'_>, signal: Option<Signal>) -> bool {
+    let Some(signal) = signal else { return true };
     let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    was_started_with(pid, wanted) && rustix::process::pidfd_send_signal(pidfd, signal).is_ok()
+    wanted.value_of(pid).is_some() && rustix::process::pidfd_send_signal(pidfd, signal).is_ok()
 }
 
-/// Unreadable is no: another user's process is none of ours, and a zombie has no environment.
-fn was_started_with(pid: Pid, wanted: &[u8]) -> bool {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|&byte| byte == 0).any(|variable| variable == wanted)
+struct Wanted<'w> {
+    name: &'w [u8],
+    values: &'w HashSet<String>,
+}
+
+impl Wanted<'_> {
+    /// Unreadable is none: another user's process is none of ours, and a zombie has no environment.
+    fn value_of(&self, pid: Pid) -> Option<String> {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let value = |variable: &[u8]| -> Option<String> {
+            let value = std::str::from_utf8(variable.strip_prefix(self.name)?.strip_prefix(b"=")?).ok()?;
+            self.values.get(value).cloned()
+        };
+        environment.split(|&byte| byte == 0).find_map(value)
+    }
 }
 
 fn processes() -> io::Result<Vec<Pid>> {

@@ -255,10 +255,10 @@ impl std::fmt::Debug for RecvBuf {
 }
 
 /// Anonymous, private, page-aligned, zeroed memory.
-struct Mapping(NonNull<u8>, usize);
+pub(super) struct Mapping(NonNull<u8>, usize);
 
 impl Mapping {
-    fn new(bytes: usize) -> io::Result<Mapping> {
+    pub(super) fn new(bytes: usize) -> io::Result<Mapping> {
         // SAFETY: a fresh anonymous mapping at an address that the kernel chooses overlaps nothing.
         let start = unsafe {
             rustix::mm::mmap_anonymous(
@@ -269,6 +269,10 @@ impl Mapping {
             )
         }?;
         Ok(Mapping(NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?, bytes))
+    }
+
+    pub(super) fn start(&self) -> *mut u8 {
+        self.0.as_ptr()
     }
 }
 

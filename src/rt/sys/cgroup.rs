@@ -11,6 +11,13 @@ pub fn cpu_quota() -> Option<f64> {
     tightest(&groups(&membership, &mounts), read)
 }
 
+/// The version 2 group that this process is in, if that hierarchy is mounted.
+pub(crate) fn own_group() -> Option<PathBuf> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let (membership, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
+    groups(&membership, &mounts).into_iter().find(|(version, _)| *version == Version::V2).map(|(_, path)| path)
+}
+
 /// Which generation of control groups a directory belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {

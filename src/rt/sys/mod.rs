@@ -8,13 +8,15 @@ pub mod cpu;
 pub(crate) mod file;
 pub(crate) mod io_buf;
 pub(crate) mod lent;
-pub(crate) mod msg;
+pub mod msg;
 #[cfg(test)]
 pub(crate) mod perform;
 pub mod pipe;
+pub(crate) mod read_pool;
 pub(crate) mod ring;
 pub mod sched;
 pub mod signal;
 pub(crate) mod socket;
 pub mod spawn;
 pub(crate) mod sqe;
+pub(crate) mod user;

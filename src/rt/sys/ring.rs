@@ -11,6 +11,7 @@ use io_uring::{IoUring, cqueue, squeue, types};
 
 use super::buf_ring::BufRing;
 use super::lent::Lent;
+use super::read_pool::ReadPool;
 use super::sqe::{BUF_GROUP, Cqe, Sqe, op};
 
 /// `io_uring_enter` flags.
@@ -66,7 +67,8 @@ impl Ring {
         let (address, entries) = pool.registration();
         // SAFETY: the entries live in `pool`, which this ring keeps until after it is closed.
         unsafe { ring.submitter().register_buf_ring_with_flags(address, entries, BUF_GROUP, 0) }?;
-        // Cold opens are the only thing that may reach io-wq; a burst of them must not become a burst of threads.
+        // Cold opens, read-ahead, and reads where a file system cannot wait by itself are what may reach io-wq; a burst of
+        // them must not become a burst of threads.
         ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
         let params = ring.params();
         let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
@@ -75,6 +77,16 @@ impl Ring {
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
         &self.pool
+    }
+
+    /// Tells the kernel the buffers of a pool, once in the ring's life (5.1): it then knows their pages.
+    ///
+    /// # Errors
+    /// ENOMEM (memlock: they are charged in full), EBUSY (done before).
+    pub(crate) fn register_buffers(&self, pool: &ReadPool) -> io::Result<()> {
+        // SAFETY: the vectors are parts of the pool's mapping. The kernel takes a reference to each page, so nothing that
+        // becomes of the mapping later can make it write to memory that is somebody else's.
+        unsafe { self.ring.submitter().register_buffers(&pool.registration()) }
     }
 
     /// Queues an entry for the next enter. Gives it back where the queue is full.

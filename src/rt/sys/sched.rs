@@ -2,22 +2,7 @@
 
 use std::io;
 
-use rustix::process::Pid;
 use rustix::thread::CpuSet;
-
-/// SCHED_BATCH for a child that was not waited for: as SCHED_OTHER, but a wake-up never preempts what runs. A script that
-/// becomes runnable does not take the CPU from a ring thread.
-///
-/// Needs no privilege for a process of the same user. Not an attribute of posix_spawn, where glibc takes OTHER, FIFO and RR only.
-pub fn set_batch(child: Pid) -> io::Result<()> {
-    // SAFETY: `sched_param` is a struct of integers, for which all zeroes is a value (and the one that BATCH demands).
-    let param: libc::sched_param = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel reads one `sched_param` from a reference that outlives the call.
-    match unsafe { libc::sched_setscheduler(child.as_raw_nonzero().get(), libc::SCHED_BATCH, &param) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Asks for a short slice for the calling thread (sched_setattr(2), custom slices since 6.12): it then preempts a program
 /// with the usual slice soon after it wakes. With 0.1 ms, beside busy scripts on the same core, wake-ups were served in

@@ -34,6 +34,16 @@ impl SignalSet {
         set
     }
 
+    /// Every signal but these.
+    pub fn every_but(signals: &[Signal]) -> SignalSet {
+        let mut set = SignalSet::every();
+        for signal in signals {
+            // SAFETY: as in `of`.
+            unsafe { libc::sigdelset(&mut set.0, signal.as_raw()) };
+        }
+        set
+    }
+
     pub(super) fn as_ptr(&self) -> *const libc::sigset_t {
         &self.0
     }
@@ -84,6 +94,19 @@ pub fn set_default(signal: Signal) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The signals that do not have their default action in this process, by number: those that it ignores, or has a handler for.
+/// All of them where /proc cannot tell.
+pub fn altered() -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+    };
+    let masks = mask("SigIgn:").zip(mask("SigCgt:")).map_or(u64::MAX, |(ignored, caught)| ignored | caught);
+    let is_settable = |signal: &i32| ![Signal::KILL.as_raw(), Signal::STOP.as_raw()].contains(signal);
+    (1..=64).filter(|signal| masks & 1 << (signal - 1) != 0).filter(is_settable).collect()
 }
 
 /// A descriptor that reads as one `signalfd_siginfo` per pending signal of the set (signalfd(2)), CLOEXEC and

@@ -102,6 +102,13 @@ pub(crate) fn shutdown_write(socket: &OwnedFd) -> io::Result<()> {
     Ok(net::shutdown(socket, net::Shutdown::Write)?)
 }
 
+/// send(2) of what there is room for, now. With `more` the last segment waits for what follows it.
+pub(crate) fn send_now(socket: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let more = if more { SendFlags::MORE } else { SendFlags::empty() };
+    Ok(net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL | more)?)
+}
+
 /// A `sockaddr_storage` and the length of what is in it.
 pub(crate) fn to_storage(addr: SocketAddr) -> (libc::sockaddr_storage, u32) {
     // SAFETY: all zeroes is a valid `sockaddr_storage` (plain integers).

@@ -1,178 +1,161 @@
-//! Starting a program by `posix_spawn`.
+//! Starting a program by `clone(2)` with CLONE_VM and CLONE_VFORK.
 //!
-//! glibc makes the child by CLONE_VM|CLONE_VFORK: no page table is copied, whatever the size of this process, and the calling
-//! thread (only that one) stands still until the child has executed the program or failed to. So the error of `execve`, and
-//! of every step before it, comes back as `posix_spawn`'s own; and so a ring's thread must not call this.
-//! Why posix_spawn, and what it costs: docs/decisions/0004-spawning.md.
+//! No page table is copied, whatever the size of this process, and the calling thread (only that one) stands still until the
+//! child has executed the program or failed to. So the error of `execve`, and of every step before it, comes back in memory
+//! that both see; and so a ring's thread must not call this.
+//! Why not posix_spawn, which does the same, and what both cost: docs/decisions/0020-spawner.md.
 
+mod child;
 mod command;
 mod error;
 mod process;
 
-use std::ffi::{CStr, c_int};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
 
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::{DupFlags, Errno, FdFlags};
 use rustix::process::Pid;
 
-use super::signal::SignalSet;
+use super::signal::{self, Signal, SignalSet};
+use child::{Child, Stack};
 pub use command::{Command, Priority, Stdio};
-pub use error::{Cause, SpawnError};
+pub use error::{Blame, Cause, SpawnError};
 pub(crate) use process::kill_group_of;
 pub use process::{Process, exit_status};
 
-/// Starts the program and blocks until it has been executed, or has failed to. The child inherits how the calling thread is
-/// scheduled: policy, nice value and CPUs.
-pub fn spawn(command: &Command) -> Result<Process, SpawnError> {
-    if command.has_nul {
-        return Err(SpawnError::new(command, Errno::INVAL, Cause::Nul));
+/// What starting programs needs and need not make anew each time.
+pub struct Launcher {
+    stack: Stack,
+    /// `/dev/null`.
+    null: OwnedFd,
+    /// Where a child finds what become its descriptors 0, 1 and 2, and a helper's report. Between two starts, `/dev/null`. All are
+    /// above those four numbers: one copy cannot overwrite the source of the next.
+    slots: [OwnedFd; 4],
+    /// The signals that this process ignored or handled when this was made.
+    altered: Vec<i32>,
+}
+
+impl Launcher {
+    /// The sooner after the start of the process the better: a child copies the descriptors below the four that this takes.
+    ///
+    /// # Errors
+    /// No `/dev/null`; EMFILE.
+    pub fn new() -> std::io::Result<Launcher> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let slot = || rustix::io::fcntl_dupfd_cloexec(&null, REPORT_FD + 1);
+        let slots = [slot()?, slot()?, slot()?, slot()?];
+        Ok(Launcher { stack: Stack::new(), null, slots, altered: signal::altered() })
     }
-    start(command).and_then(Process::adopt).map_err(|errno| SpawnError::diagnose(command, errno))
-}
 
-fn start(command: &Command) -> Result<Pid, Errno> {
-    let lifted = lift(command)?;
-    let actions = FileActions::of(command, &lifted)?;
-    let attributes = Attributes::new()?;
-    let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
-    let mut pid = 0;
-    // SAFETY: both arrays end with a null and point to NUL-terminated strings in `command`, which is borrowed for the call;
-    // `actions` and `attributes` were initialised by their constructors. In the child, which shares our memory until it
-    // executes the program, only glibc's own code runs, with all signals blocked.
-    let errno = unsafe {
-        libc::posix_spawn(
-            &mut pid,
-            command.program.as_ptr(),
-            &actions.0,
-            &attributes.0,
-            arguments.as_ptr(),
-            environment.as_ptr(),
-        )
-    };
-    check(errno)?;
-    Pid::from_raw(pid).ok_or(Errno::SRCH)
-}
-
-/// What each of the three descriptors is copied from.
-type Sources = [Option<OwnedFd>; 3];
-
-/// Copies of those given descriptors that are themselves 0, 1 or 2, at numbers above. The child's copies are made one after
-/// the other, and without this the first could overwrite the source of the next.
-fn lift(command: &Command) -> Result<Sources, Errno> {
-    let mut lifted = Sources::default();
-    for (copy, stdio) in lifted.iter_mut().zip([&command.stdin, &command.stdout, &command.stderr]) {
-        if let Stdio::Fd(fd) = stdio
-            && fd.as_raw_fd() < FIRST_OTHER_FD
-        {
-            *copy = Some(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_OTHER_FD)?);
+    /// Starts the program and blocks until it has been executed, or has failed to. The child inherits how the calling thread
+    /// is scheduled: nice value and CPUs. What this process has come to ignore since the launcher was made, it ignores, too.
+    pub fn spawn(&mut self, command: &Command) -> Result<Process, SpawnError> {
+        if command.has_nul {
+            return Err(SpawnError::new(command, Errno::INVAL, Cause::Nul));
         }
+        let started = self.fill_slots(command).and_then(|()| self.start(command));
+        self.empty_slots(command);
+        started.map_err(|errno| SpawnError::diagnose(command, errno))
     }
-    Ok(lifted)
-}
 
-/// The lowest descriptor that a child does not get.
-const FIRST_OTHER_FD: RawFd = 3;
-
-/// `posix_spawn_file_actions_t`: what the child does to its descriptors and directory, in order.
-struct FileActions(libc::posix_spawn_file_actions_t);
-
-impl FileActions {
-    fn of(command: &Command, lifted: &Sources) -> Result<FileActions, Errno> {
-        let mut actions = FileActions::empty()?;
-        let stdios = [&command.stdin, &command.stdout, &command.stderr];
-        for (target, (stdio, lifted)) in (0..).zip(stdios.into_iter().zip(lifted)) {
-            match (stdio, lifted) {
-                (Stdio::Inherit, _) => {}
-                (Stdio::Null, _) => actions.open_null(target)?,
-                (Stdio::Fd(_), Some(fd)) | (Stdio::Fd(fd), None) => actions.dup2(fd, target)?,
+    fn start(&mut self, command: &Command) -> Result<Process, Errno> {
+        let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
+        let [stdin, stdout, stderr] = stdios(command).map(|stdio| !matches!(stdio, Stdio::Inherit));
+        let is_replaced = [stdin, stdout, stderr, command.report.is_some()];
+        let sources = std::array::from_fn(|target| is_replaced[target].then(|| self.slots[target].as_raw_fd()));
+        let child = Child::new(command, sources, self.last_slot(), &self.altered, &arguments, &environment);
+        let mut pidfd: RawFd = -1;
+        // A signal that came to the child before it has executed its program would run a handler of ours, in our memory.
+        // Not SIGCHLD: see `spawner`.
+        let blocked = signal::block(&SignalSet::every_but(&[Signal::CHILD]));
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
+        // SAFETY: the stack is ours alone (`&mut self`) and is not used after the call, which returns when the child has left
+        // this memory (CLONE_VFORK). `child` and all that it points to (`command`, `self`, the two arrays) live until then, and
+        // `Child::run` does only what may be done on a borrowed address space and descriptor table. CLONE_PIDFD writes one
+        // descriptor to the place of the fifth argument.
+        let pid = unsafe {
+            libc::clone(Child::run, self.stack.top(), flags, (&raw const child).cast_mut().cast(), &raw mut pidfd)
+        };
+        let failed = Errno::from_io_error(&std::io::Error::last_os_error());
+        drop(blocked);
+        let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(failed.unwrap_or(Errno::AGAIN))?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+        let process = Process::new(pid, unsafe { OwnedFd::from_raw_fd(pidfd) });
+        match child.errno.load(Ordering::Relaxed) {
+            0 => Ok(process),
+            errno => {
+                // It has ended, or is about to: reaped here. ECHILD would mean that there is nothing to reap.
+                let _ = process.wait();
+                Err(Errno::from_raw_os_error(errno))
             }
         }
-        if let Some(directory) = &command.directory {
-            actions.change_directory(directory)?;
+    }
+
+    fn fill_slots(&mut self, command: &Command) -> Result<(), Errno> {
+        for (slot, given) in self.slots.iter_mut().zip(given(command)) {
+            if let Some(fd) = given {
+                rustix::io::dup3(fd, slot, DupFlags::CLOEXEC)?;
+            }
         }
-        // Everything of ours is CLOEXEC; this is for what we inherited, and for what a library opened without it.
-        actions.close_from(FIRST_OTHER_FD)?;
-        Ok(actions)
+        Ok(())
     }
 
-    fn empty() -> Result<FileActions, Errno> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: the pointer is to memory for one such object, which the call initialises.
-        check(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
-        // SAFETY: it returned 0, and has thus initialised it.
-        Ok(FileActions(unsafe { raw.assume_init() }))
+    /// A pipe's end that stayed here would keep its reader waiting.
+    fn empty_slots(&mut self, command: &Command) {
+        for (slot, given) in self.slots.iter_mut().zip(given(command)) {
+            if given.is_some() {
+                // Of two open descriptors and a flag that is known: none of dup3's errors can be.
+                let _ = rustix::io::dup3(&self.null, slot, DupFlags::CLOEXEC);
+            }
+        }
     }
 
-    fn open_null(&mut self, target: RawFd) -> Result<(), Errno> {
-        let flags = if target == 0 { libc::O_RDONLY } else { libc::O_WRONLY };
-        // SAFETY: the object is initialised (`empty`); the call copies the path.
-        check(unsafe { libc::posix_spawn_file_actions_addopen(&mut self.0, target, c"/dev/null".as_ptr(), flags, 0) })
-    }
-
-    fn dup2(&mut self, source: &OwnedFd, target: RawFd) -> Result<(), Errno> {
-        // SAFETY: the object is initialised (`empty`); the numbers are only noted. The source stays open until
-        // posix_spawn has returned, because `start` borrows or owns it.
-        check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut self.0, source.as_raw_fd(), target) })
-    }
-
-    fn change_directory(&mut self, directory: &CStr) -> Result<(), Errno> {
-        // SAFETY: the object is initialised (`empty`); the call copies the path.
-        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&mut self.0, directory.as_ptr()) })
-    }
-
-    /// glibc 2.34; one close_range(2) in the child.
-    fn close_from(&mut self, first: RawFd) -> Result<(), Errno> {
-        // SAFETY: the object is initialised (`empty`); the number is only noted.
-        check(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&mut self.0, first) })
+    fn last_slot(&self) -> RawFd {
+        self.slots.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(REPORT_FD)
     }
 }
 
-impl Drop for FileActions {
-    fn drop(&mut self) {
-        // SAFETY: initialised by `empty`, destroyed once.
-        unsafe { libc::posix_spawn_file_actions_destroy(&mut self.0) };
-    }
+fn stdios(command: &Command) -> [&Stdio; 3] {
+    [&command.stdin, &command.stdout, &command.stderr]
 }
 
-/// `posix_spawnattr_t`: a group of its own, every signal at its default, none blocked. Rust's start-up code ignores
-/// SIGPIPE, and a script that inherits that goes on writing to a client that has left (`yes | head -1` never ends).
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Attributes {
-    fn new() -> Result<Attributes, Errno> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: the pointer is to memory for one such object, which the call initialises.
-        check(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
-        // SAFETY: it returned 0, and has thus initialised it.
-        let mut attributes = Attributes(unsafe { raw.assume_init() });
-        let flags = libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK;
-        // SAFETY: initialised above. The three flags are 0x0e together: nothing is lost in a short.
-        check(unsafe { libc::posix_spawnattr_setflags(&mut attributes.0, flags as libc::c_short) })?;
-        // SAFETY: initialised above; 0 is "a new group with the child's pid".
-        check(unsafe { libc::posix_spawnattr_setpgroup(&mut attributes.0, 0) })?;
-        // SAFETY: initialised above; the set is copied.
-        check(unsafe { libc::posix_spawnattr_setsigdefault(&mut attributes.0, SignalSet::every().as_ptr()) })?;
-        // SAFETY: initialised above; the set is copied.
-        check(unsafe { libc::posix_spawnattr_setsigmask(&mut attributes.0, SignalSet::empty().as_ptr()) })?;
-        Ok(attributes)
-    }
+/// The descriptors that the command brings: for 0, 1 and 2, and for a helper's report.
+fn given(command: &Command) -> [Option<&OwnedFd>; 4] {
+    let [stdin, stdout, stderr] = stdios(command).map(|stdio| if let Stdio::Fd(fd) = stdio { Some(fd) } else { None });
+    [stdin, stdout, stderr, command.report.as_ref()]
 }
 
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: initialised by `new`, destroyed once.
-        unsafe { libc::posix_spawnattr_destroy(&mut self.0) };
-    }
+/// Becomes the program, with the descriptors, the directory and the attributes of this process. Returns only if it cannot.
+pub fn replace(command: &Command) -> SpawnError {
+    let (arguments, environment) = (command.arguments.pointers(), command.environment.pointers());
+    // SAFETY: both arrays end with a null and point to NUL-terminated strings in `command`, which is borrowed for the call.
+    unsafe { libc::execve(command.program.as_ptr(), arguments.as_ptr().cast(), environment.as_ptr().cast()) };
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+    SpawnError::diagnose(command, errno)
 }
 
-/// The posix_spawn family returns its errno instead of setting it.
-fn check(errno: c_int) -> Result<(), Errno> {
-    match errno {
-        0 => Ok(()),
-        errno => Err(Errno::from_raw_os_error(errno)),
+/// A helper's way to say what went wrong: the descriptor that [`Command::through`] has put there, closed when the program
+/// is executed. `None`: this process is no helper.
+pub fn take_report() -> Option<OwnedFd> {
+    // SAFETY: the number is only looked at, by fcntl, which refuses one that is not open (EBADF).
+    let report = unsafe { BorrowedFd::borrow_raw(REPORT_FD) };
+    let is_pipe = rustix::fs::fstat(report).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
+    if !is_pipe || rustix::io::fcntl_setfd(report, FdFlags::CLOEXEC).is_err() {
+        return None;
     }
+    // SAFETY: it is open (fstat), and the verb calls this once, before anything else has been opened: nobody else has it.
+    Some(unsafe { OwnedFd::from_raw_fd(REPORT_FD) })
 }
+
+/// As [`Launcher::spawn`] of one that is made for it.
+#[cfg(test)]
+pub(crate) fn spawn(command: &Command) -> Result<Process, SpawnError> {
+    Launcher::new().unwrap().spawn(command)
+}
+
+/// Where a helper finds its report.
+const REPORT_FD: RawFd = 3;
 
 /// Room for what a wait on the ring finds out.
 pub(crate) struct ChildInfo(libc::siginfo_t);

@@ -38,6 +38,7 @@ pub(crate) enum Fd {
 /// Operation codes (`enum io_uring_op`).
 pub(crate) mod op {
     pub(crate) const NOP: u8 = 0;
+    pub(crate) const READ_FIXED: u8 = 4;
     pub(crate) const POLL_ADD: u8 = 6;
     pub(crate) const ACCEPT: u8 = 13;
     pub(crate) const ASYNC_CANCEL: u8 = 14;
@@ -45,6 +46,7 @@ pub(crate) mod op {
     pub(crate) const CLOSE: u8 = 19;
     pub(crate) const READ: u8 = 22;
     pub(crate) const WRITE: u8 = 23;
+    pub(crate) const FADVISE: u8 = 24;
     pub(crate) const SEND: u8 = 26;
     pub(crate) const SENDMSG: u8 = 9;
     pub(crate) const RECV: u8 = 27;
@@ -52,6 +54,7 @@ pub(crate) mod op {
     pub(crate) const MSG_RING: u8 = 40;
     pub(crate) const SOCKET: u8 = 45;
     pub(crate) const URING_CMD: u8 = 46;
+    pub(crate) const SEND_ZC: u8 = 47;
     pub(crate) const WAITID: u8 = 50;
     pub(crate) const FIXED_FD_INSTALL: u8 = 54;
 }
@@ -68,6 +71,8 @@ pub(crate) const RECV_MULTISHOT: u16 = 1 << 1;
 pub(crate) const POLL_ADD_MULTI: u32 = 1 << 0;
 /// `IORING_RECVSEND_POLL_FIRST`, in `ioprio`.
 pub(crate) const RECVSEND_POLL_FIRST: u16 = 1 << 0;
+/// `IORING_SEND_ZC_REPORT_USAGE`, in `ioprio`.
+const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
@@ -147,14 +152,40 @@ impl Sqe {
         Sqe { addr: addr as u64, len: clamp(len), op_flags, ..Sqe::on(op::SEND, socket) }
     }
 
+    /// send(2) that need not copy (6.0): one completion with the count and MORE, and one more (NOTIF) when the kernel is
+    /// through with the memory, which says whether it has copied after all (REPORT_USAGE, 6.2).
+    pub(crate) fn send_zero_copy(socket: Fd, addr: *const u8, len: usize) -> Sqe {
+        let base = Sqe::on(op::SEND_ZC, socket);
+        Sqe { addr: addr as u64, len: clamp(len), ioprio: SEND_ZC_REPORT_USAGE, ..base }
+    }
+
     /// sendmsg(2) with a lent `msghdr`.
     pub(crate) fn sendmsg(socket: Fd, message: *const libc::msghdr) -> Sqe {
         Sqe { addr: message as u64, len: 1, ..Sqe::on(op::SENDMSG, socket) }
     }
 
+    /// As `send_now`, for a lent `msghdr`.
+    pub(crate) fn sendmsg_now(socket: Fd, message: *const libc::msghdr) -> Sqe {
+        let op_flags = (libc::MSG_DONTWAIT | libc::MSG_WAITALL) as u32;
+        Sqe { op_flags, ..Sqe::sendmsg(socket, message) }.quiet()
+    }
+
     /// pread(2), or read(2) where `offset` is `None` (a pipe, an eventfd).
     pub(crate) fn read(file: Fd, addr: *mut u8, len: usize, offset: Option<u64>) -> Sqe {
         Sqe { off: offset.unwrap_or(u64::MAX), addr: addr as u64, len: clamp(len), ..Sqe::on(op::READ, file) }
+    }
+
+    /// pread(2) into room inside the registered buffer of that number (5.1).
+    pub(crate) fn read_fixed(file: Fd, addr: *mut u8, len: usize, offset: u64, buffer: u16) -> Sqe {
+        let base = Sqe::on(op::READ_FIXED, file);
+        Sqe { off: offset, addr: addr as u64, len: clamp(len), buf_group: buffer, ..base }
+    }
+
+    /// posix_fadvise(2) with POSIX_FADV_WILLNEED (5.6): always on a worker thread, because it may wait for the disk to take
+    /// the request.
+    pub(crate) fn will_need(file: Fd, offset: u64, len: usize) -> Sqe {
+        let op_flags = libc::POSIX_FADV_WILLNEED as u32;
+        Sqe { off: offset, len: clamp(len), op_flags, ..Sqe::on(op::FADVISE, file) }
     }
 
     /// read(2) of a pipe into a buffer that the kernel takes from the pool when data is there. One result each.
@@ -277,11 +308,19 @@ pub(crate) struct Cqe {
 /// Completion flags (`IORING_CQE_F_*`).
 pub(crate) const CQE_BUFFER: u32 = 1 << 0;
 pub(crate) const CQE_MORE: u32 = 1 << 1;
+pub(crate) const CQE_NOTIF: u32 = 1 << 3;
+/// `IORING_NOTIF_USAGE_ZC_COPIED`, in the result of a notification.
+pub(crate) const NOTIF_COPIED: u32 = 1 << 31;
 
 impl Cqe {
     /// More completions of this operation will follow.
     pub(crate) fn more(&self) -> bool {
         self.flags & CQE_MORE != 0
+    }
+
+    /// Of the notification that ends a send without a copy: whether the kernel has copied all the same.
+    pub(crate) fn copied(&self) -> Option<bool> {
+        (self.flags & CQE_NOTIF != 0).then_some(self.result as u32 & NOTIF_COPIED != 0)
     }
 
     /// The pool buffer that the kernel filled.

@@ -1,5 +1,9 @@
-//! How many scripts run at once, over all cores: a cap, a bounded queue in order of arrival, and a deadline in it.
-//! A lock, but only scripts take it, and a script costs a thousand times as much.
+//! How many scripts run at once, over all cores: a cap in all and one for each mount, bounded queues in order of arrival,
+//! and a deadline in them. A lock, but only scripts take it, and a script costs a thousand times as much.
+//!
+//! One slow mount must not starve another. So a part of all places is kept for each mount ([`Shares`]), and a mount may
+//! take more than its part only from what the others are not kept. The places of the queue are divided in the same way,
+//! and a place that becomes free goes to the mounts in turn.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -10,15 +14,31 @@ use std::time::Duration;
 use crate::rt::time;
 
 pub(in crate::serve) struct Admission {
-    running_max: usize,
-    queued_max: usize,
+    running: Shares,
+    queued: Shares,
     state: Mutex<State>,
+}
+
+/// How so many places are divided among the mounts.
+struct Shares {
+    places: usize,
+    /// For each mount: what is kept for it, and what it may have at most.
+    mounts: Vec<Share>,
+}
+
+#[derive(Clone, Copy)]
+struct Share {
+    kept: usize,
+    most: usize,
 }
 
 #[derive(Default)]
 struct State {
-    running: usize,
-    queue: VecDeque<Waiter>,
+    /// Per mount.
+    running: Vec<usize>,
+    queues: Vec<VecDeque<Waiter>>,
+    /// The mount that is asked first when a place is free.
+    turn: usize,
     next: u64,
 }
 
@@ -28,69 +48,98 @@ struct Waiter {
     waker: Waker,
 }
 
-/// The right to run a script; given back on drop.
-pub(super) struct Permit(Arc<Admission>);
+/// The right to run a script of a mount; given back on drop.
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    mount: usize,
+}
 
 /// Too many scripts run, and too many requests wait, or this one has waited too long.
 #[derive(Debug)]
 pub(super) struct Full;
 
+/// What a mount may have at most; `None`: whatever is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::serve) struct Caps {
+    pub(in crate::serve) running_max: Option<usize>,
+    pub(in crate::serve) queued_max: Option<usize>,
+}
+
 impl Admission {
-    pub(in crate::serve) fn new(running_max: usize, queued_max: usize) -> Arc<Admission> {
-        Arc::new(Admission { running_max: running_max.max(1), queued_max, state: Mutex::default() })
+    pub(in crate::serve) fn new(running_max: usize, queued_max: usize, mounts: &[Caps]) -> Arc<Admission> {
+        let state = State {
+            running: vec![0; mounts.len()],
+            queues: mounts.iter().map(|_| VecDeque::new()).collect(),
+            ..State::default()
+        };
+        Arc::new(Admission {
+            running: Shares::new(running_max.max(1), mounts.iter().map(|caps| caps.running_max.map(|max| max.max(1)))),
+            queued: Shares::new(queued_max, mounts.iter().map(|caps| caps.queued_max)),
+            state: Mutex::new(state),
+        })
     }
 
-    /// Waits for a place.
-    pub(super) async fn acquire(self: &Arc<Admission>, wait: Duration) -> Result<Permit, Full> {
-        let Some(place) = self.enter()? else { return Ok(Permit(Arc::clone(self))) };
-        let granted = poll_fn(|context| self.poll_granted(place.number, context.waker()));
+    /// Waits for a place for a script of a mount.
+    pub(super) async fn acquire(self: &Arc<Admission>, mount: usize, wait: Duration) -> Result<Permit, Full> {
+        let permit = || Permit { admission: Arc::clone(self), mount };
+        let Some(place) = self.enter(mount)? else { return Ok(permit()) };
+        let granted = poll_fn(|context| self.poll_granted(mount, place.number, context.waker()));
         match time::timeout(wait, granted).await {
             Ok(()) => {
                 std::mem::forget(place);
-                Ok(Permit(Arc::clone(self)))
+                Ok(permit())
             }
             Err(time::Elapsed) => Err(Full),
         }
     }
 
     /// A place to run, or one in the queue.
-    fn enter(self: &Arc<Admission>) -> Result<Option<Place<'_>>, Full> {
+    fn enter(self: &Arc<Admission>, mount: usize) -> Result<Option<Place<'_>>, Full> {
         let mut state = self.state();
-        if state.running < self.running_max {
-            state.running += 1;
+        // Whoever came before and may run now has been granted it already.
+        if self.running.allow(&state.running, mount) {
+            state.running[mount] += 1;
             return Ok(None);
         }
-        if state.queue.len() >= self.queued_max {
+        let queued: Vec<usize> = state.queues.iter().map(VecDeque::len).collect();
+        if !self.queued.allow(&queued, mount) {
             return Err(Full);
         }
         let number = state.next;
         state.next += 1;
-        state.queue.push_back(Waiter { number, granted: false, waker: Waker::noop().clone() });
-        Ok(Some(Place { admission: self, number }))
+        state.queues[mount].push_back(Waiter { number, granted: false, waker: Waker::noop().clone() });
+        Ok(Some(Place { admission: self, mount, number }))
     }
 
-    fn poll_granted(&self, number: u64, waker: &Waker) -> Poll<()> {
+    fn poll_granted(&self, mount: usize, number: u64, waker: &Waker) -> Poll<()> {
         let mut state = self.state();
-        let Some(index) = state.queue.iter().position(|waiter| waiter.number == number) else { return Poll::Ready(()) };
-        if state.queue[index].granted {
-            state.queue.remove(index);
+        let queue = &mut state.queues[mount];
+        let Some(index) = queue.iter().position(|waiter| waiter.number == number) else { return Poll::Ready(()) };
+        if queue[index].granted {
+            queue.remove(index);
             return Poll::Ready(());
         }
-        state.queue[index].waker = waker.clone();
+        queue[index].waker = waker.clone();
         Poll::Pending
     }
 
-    /// A place has become free: the first in the queue has it, or nobody.
-    fn release(&self) {
+    /// A place of a mount has become free: the first in some queue that may have it has it, or nobody.
+    fn release(&self, mount: usize) {
         let mut state = self.state();
-        match state.queue.iter_mut().find(|waiter| !waiter.granted) {
-            Some(waiter) => {
-                waiter.granted = true;
-                let waker = waiter.waker.clone();
-                drop(state);
-                waker.wake();
+        state.running[mount] -= 1;
+        let mounts = state.queues.len();
+        let turn = state.turn;
+        for mount in (0..mounts).map(|offset| (turn + offset) % mounts) {
+            if !self.running.allow(&state.running, mount) {
+                continue;
             }
-            None => state.running -= 1,
+            let Some(waiter) = state.queues[mount].iter_mut().find(|waiter| !waiter.granted) else { continue };
+            waiter.granted = true;
+            let waker = waiter.waker.clone();
+            state.running[mount] += 1;
+            state.turn = (mount + 1) % mounts;
+            drop(state);
+            return waker.wake();
         }
     }
 
@@ -99,26 +148,125 @@ impl Admission {
     }
 }
 
+impl Shares {
+    /// A quarter of the places is kept for the others of each mount, in equal parts, and one for each at the least: so the
+    /// parts of all together are at most half of the places, or one for each. With fewer places than mounts nothing is kept.
+    fn new(places: usize, caps: impl ExactSizeIterator<Item = Option<usize>>) -> Shares {
+        let mounts = caps.len();
+        let kept = match mounts {
+            0 | 1 => 0,
+            _ if places < mounts => 0,
+            _ => (places / 4 / (mounts - 1)).max(1),
+        };
+        let share = |cap: Option<usize>| Share { kept: kept.min(cap.unwrap_or(places)), most: cap.unwrap_or(places) };
+        Shares { places, mounts: caps.map(share).collect() }
+    }
+
+    /// Whether one more may be taken for a mount.
+    fn allow(&self, taken: &[usize], mount: usize) -> bool {
+        let kept_for = |(other, share): (usize, &Share)| match other == mount {
+            true => taken[other],
+            false => taken[other].max(share.kept),
+        };
+        let spoken_for: usize = self.mounts.iter().enumerate().map(kept_for).sum();
+        taken[mount] < self.mounts[mount].most && spoken_for < self.places
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.release();
+        self.admission.release(self.mount);
     }
 }
 
 /// A place in the queue; dropped, it is left, and what was granted meanwhile goes to the next.
 struct Place<'a> {
     admission: &'a Admission,
+    mount: usize,
     number: u64,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.admission.state();
-        let Some(index) = state.queue.iter().position(|waiter| waiter.number == self.number) else { return };
-        let granted = state.queue.remove(index).is_some_and(|waiter| waiter.granted);
+        let queue = &mut state.queues[self.mount];
+        let Some(index) = queue.iter().position(|waiter| waiter.number == self.number) else { return };
+        let granted = queue.remove(index).is_some_and(|waiter| waiter.granted);
         drop(state);
         if granted {
-            self.admission.release();
+            self.admission.release(self.mount);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each mount can take when they come one after the other, each as much as it gets.
+    fn taken(places: usize, caps: &[Option<usize>], order: &[usize]) -> Vec<usize> {
+        let shares = Shares::new(places, caps.iter().copied());
+        let mut taken = vec![0; caps.len()];
+        for &mount in order {
+            while shares.allow(&taken, mount) {
+                taken[mount] += 1;
+            }
+        }
+        taken
+    }
+
+    #[test]
+    fn a_part_is_kept_for_the_others() {
+        let any = [None; 3];
+        assert_eq!(taken(64, &any[..1], &[0]), [64], "alone it may have all");
+        assert_eq!(taken(64, &any[..2], &[0, 1]), [48, 16]);
+        assert_eq!(taken(64, &any[..2], &[1, 0]), [16, 48]);
+        assert_eq!(taken(64, &any, &[0, 1, 2]), [48, 8, 8]);
+        assert_eq!(taken(4, &any[..2], &[0, 1]), [3, 1]);
+        assert_eq!(taken(2, &any[..2], &[0, 1]), [1, 1]);
+        assert_eq!(taken(3, &any, &[0, 1, 2]), [1, 1, 1]);
+        assert_eq!(taken(1, &any[..2], &[0, 1]), [1, 0], "one place cannot be shared: they take turns");
+        assert_eq!(taken(64, &[Some(4), None], &[0, 1]), [4, 60], "a cap holds, and the rest is the others'");
+        assert_eq!(taken(64, &[Some(4), None], &[1, 0]), [4, 60]);
+        assert_eq!(taken(0, &any[..2], &[0, 1]), [0, 0], "no queue at all");
+    }
+
+    proptest::proptest! {
+        /// Whoever comes first, the places are never more than there are, and each mount gets at least its part.
+        #[test]
+        fn nobody_is_starved(
+            places in 0..200_usize,
+            caps in proptest::collection::vec(proptest::option::of(1..50_usize), 1..6),
+            seed in 0..6_usize,
+        ) {
+            let order: Vec<usize> = (0..caps.len()).map(|at| (at + seed) % caps.len()).collect();
+            let shares = Shares::new(places, caps.iter().copied());
+            let got = taken(places, &caps, &order);
+            assert!(got.iter().sum::<usize>() <= places);
+            for (got, share) in got.iter().zip(&shares.mounts) {
+                assert!(*got >= share.kept && *got <= share.most, "{got}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_goes_to_the_mounts_in_turn() {
+        let admission = Admission::new(1, 8, &[Caps::default(), Caps::default()]);
+        let first = admission.enter(0).unwrap();
+        assert!(first.is_none(), "it runs");
+        let waiting: Vec<Place<'_>> = [0, 0, 1, 1].map(|mount| admission.enter(mount).unwrap().unwrap()).into();
+        let mut ran = Vec::new();
+        let mut runs = 0;
+        for _ in 0..4 {
+            admission.release(runs);
+            let granted = waiting.iter().find(|place| {
+                !ran.contains(&place.number)
+                    && admission.poll_granted(place.mount, place.number, Waker::noop()).is_ready()
+            });
+            let granted = granted.expect("somebody has it");
+            ran.push(granted.number);
+            runs = granted.mount;
+        }
+        assert_eq!(ran, [0, 2, 1, 3], "by turns, each mount in the order of arrival");
     }
 }

@@ -72,7 +72,7 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
                 if spool.memory.len() >= worker.options.cgi.spool_memory_bytes_max
                     && let Err(error) = spool.write_out().await
                 {
-                    return Ok(Err(no_spool(link, &error)));
+                    return Ok(Err(no_spool(link, call, &error)));
                 }
             }
             BodyEvent::End { consumed } => {
@@ -90,12 +90,13 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
     call.command.env("CONTENT_LENGTH", spool.len.to_string());
     match spool.finish().await {
         Ok(file) => Ok(Ok(Stdin::File(file))),
-        Err(error) => Ok(Err(no_spool(link, &error))),
+        Err(error) => Ok(Err(no_spool(link, call, &error))),
     }
 }
 
-fn no_spool(link: &mut Link, error: &io::Error) -> Status {
-    tracing::error!(%error, folder = %std::env::temp_dir().display(), "a chunked body cannot be spooled");
+fn no_spool(link: &mut Link, call: &Call, error: &io::Error) -> Status {
+    let folder = std::env::temp_dir();
+    call.journal.error(format_args!("a chunked body for it cannot be kept in {}: {error}", folder.display()));
     link.conn.close_after();
     Status::INTERNAL_SERVER_ERROR
 }
@@ -126,15 +127,27 @@ impl Spool {
 
     /// The whole body as a file that stands at its start.
     async fn finish(mut self) -> io::Result<File> {
-        if self.file.is_none() {
-            self.file = Some(File::in_memory("ucaffeine-body")?);
-        }
-        self.write_out().await?;
-        let file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+        let file = match self.file {
+            Some(_) => {
+                self.write_out().await?;
+                self.file.take().ok_or(io::ErrorKind::NotFound)?
+            }
+            None => {
+                let file = File::in_memory("ucaffeine-body")?;
+                for slice in self.memory.chunks(SLICE_BYTES) {
+                    file.write_now(slice)?;
+                    crate::rt::yield_now().await;
+                }
+                file
+            }
+        };
         file.rewind()?;
         Ok(file)
     }
 }
+
+/// What is copied into memory before others have their turn.
+const SLICE_BYTES: usize = 64 << 10;
 
 /// Moves the body from the client to the script, as fast as the slower of the two. Ends only when the exchange must: a
 /// script that closes its stdin early has read what it wanted.
@@ -171,7 +184,7 @@ async fn pump(
                 if transfer::unloading(stream, input, stdin.write_all(bytes)).await.0.is_err() {
                     return Ok(());
                 }
-                shared.active(worker.now_ms());
+                shared.fed(worker.now_ms());
             }
             BodyEvent::End { consumed } => {
                 input.consume(consumed);
@@ -185,7 +198,7 @@ async fn pump(
                     Ok(Err(_reset)) => return Err(FeedEnd::Cut),
                     Err(_late) => {}
                 }
-                shared.active(worker.now_ms());
+                shared.fed(worker.now_ms());
             }
             BodyEvent::Refuse(refusal) => return Err(FeedEnd::Refused(refusal)),
             BodyEvent::Cut => return Err(FeedEnd::Cut),

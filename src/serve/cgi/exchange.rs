@@ -2,49 +2,73 @@
 //! order of reads and writes in a script can deadlock.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::http::status::Status;
+use crate::rt::confine::{self, Blame, NotStarted};
 use crate::rt::net::{Hangup, TcpStream};
 use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, SpawnError, Stdio};
-use crate::rt::time::{Instant, sleep_until};
+use crate::rt::time::{self, Instant, sleep_until};
 use crate::rt::{Either, select2};
 
 use super::super::link::Link;
-use super::super::options::CgiOptions;
+use super::super::options::{CgiOptions, Linger};
 use super::super::stop::Stage;
 use super::super::transfer::Cut;
 use super::super::worker::Worker;
 use super::body::{self, FeedEnd, Stdin};
+use super::journal::Errors;
 use super::output::{self, Forwarded};
 use super::reap::{Leave, Ward};
 use super::{Call, Outcome};
 
 /// Our ends of a script's pipes.
 pub(super) struct Pipes {
-    stdin: Option<PipeWriter>,
-    stdout: PipeReader,
-    stderr: PipeReader,
+    pub(super) stdin: Option<PipeWriter>,
+    pub(super) stdout: PipeReader,
+    pub(super) stderr: PipeReader,
 }
 
 /// Why a script could not be started, in one line for the operator.
 pub(super) enum StartError {
     Pipes(io::Error),
     Spawn(SpawnError),
+    /// The helper has started, and could not become the script.
+    Helper(NotStarted),
+    /// It has not become anything.
+    HelperLate,
+}
+
+impl StartError {
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            StartError::Pipes(_) => Blame::Shortage,
+            StartError::Spawn(error) => error.blame(),
+            StartError::Helper(error) => error.blame,
+            StartError::HelperLate => Blame::Server,
+        }
+    }
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Pipes(error) => write!(f, "no pipe for a script: {error} (RLIMIT_NOFILE?)"),
+            StartError::Pipes(error) => {
+                write!(f, "no pipe for it: {error} (ulimit -n, fs.file-max, fs.pipe-user-pages-hard)")
+            }
             StartError::Spawn(error) => error.fmt(f),
+            StartError::Helper(error) => error.fmt(f),
+            StartError::HelperLate => f.write_str("the program that binds it has not started it in time"),
         }
     }
 }
@@ -61,17 +85,38 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
             Stdin::Pipe => process::stdin_pipe().map(|(writer, end)| (Some(writer), Stdio::Fd(end)))?,
         };
         command.stdin(stdin_end).stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
-        Ok(Pipes { stdin, stdout, stderr })
+        let bound = worker.bounds.as_ref();
+        let report = bound.map(|bounds| bounds.bind(bounds.group(&call.tag).as_deref(), &mut command)).transpose()?;
+        Ok((Pipes { stdin, stdout, stderr }, report))
     };
-    let pipes = make_pipes().map_err(StartError::Pipes)?;
-    let child = worker.spawner.spawn(command).await.map_err(StartError::Spawn)?;
+    let (pipes, report) = make_pipes().map_err(StartError::Pipes)?;
+    let started = worker.spawner.spawn(command);
+    if pipes.stdin.is_none() {
+        // Nobody asks for the answer yet, so the spawner's thread does not wake us; nor do a quick script's first words. For one
+        // that is soon done we come back once, when it is, and its reply is one send. On failure its pipes are closed, too.
+        let mut closed = pin!(pipes.stdout.closed());
+        while time::timeout(QUICK, closed.as_mut()).await.is_err() && !started.is_answered() {}
+    }
+    let child = started.await.map_err(StartError::Spawn)?;
+    call.journal.started(child.pid().as_raw_nonzero().get());
+    if let Some(report) = report {
+        let patience = Duration::from_millis(worker.options.cgi.first_byte_ms_max);
+        let started = time::timeout(patience, confine::started(&report)).await;
+        started.map_err(|_late| StartError::HelperLate)?.map_err(StartError::Helper)?;
+    }
     Ok((pipes, child))
 }
+
+/// How long a script that is not fed may run before it is listened to: the first word of one that goes on for longer is late by
+/// no more. With 16 at once on one CPU, a libc-free program is done 1.5 ms after its request (docs/decisions/0020-spawner.md).
+const QUICK: Duration = Duration::from_millis(3);
 
 /// What the parts of an exchange tell each other. All of them run in one task.
 pub(super) struct Shared<'c> {
     pub(super) conn: RefCell<&'c mut Conn>,
     started_ms: Millis,
+    /// When it last took something of the request's body; at first, when it was started.
+    fed_ms: Cell<Millis>,
     /// The script has written something.
     pub(super) first_byte: Cell<bool>,
     /// The reply's head is on its way: it is too late for another status.
@@ -92,6 +137,12 @@ impl Shared<'_> {
     /// The script has read or written.
     pub(super) fn active(&self, now_ms: Millis) {
         self.active_ms.set(now_ms);
+    }
+
+    /// A part of the request's body has come, or was taken: until it has all of that, nobody waits for its answer.
+    pub(super) fn fed(&self, now_ms: Millis) {
+        self.fed_ms.set(now_ms);
+        self.active(now_ms);
     }
 
     /// The client has taken a part of the reply.
@@ -129,6 +180,7 @@ pub(super) async fn run(
     let shared = Shared {
         conn: RefCell::new(conn),
         started_ms: now_ms,
+        fed_ms: Cell::new(now_ms),
         first_byte: Cell::new(false),
         head_sent: Cell::new(false),
         sending: Cell::new(false),
@@ -143,12 +195,20 @@ pub(super) async fn run(
     let supervised = supervise(&shared, worker, &ward, stream);
     let fed = body::feed(&shared, worker, stream, input, stdin);
     let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
-    let logged = output::log_errors(&stderr, &call.script);
+    let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
+    let logged = poll_fn(|context| {
+        let _ = errors.poll_ended(context);
+        Poll::<Infallible>::Pending
+    });
     let ended = select2(select2(supervised, fed), select2(forwarded, logged)).await;
     let status_if_unsent = |status| if shared.head_sent.get() { Err(Cut) } else { Ok(Outcome::Failed(status)) };
+    let after_reply = match worker.options.cgi.linger {
+        Linger::Keep => Leave::Alone,
+        Linger::Kill => Leave::Tidy,
+    };
     let (leave, outcome) = match ended {
         Either::First(Either::First(verdict)) => (Leave::Kill, {
-            tracing::warn!(script = call.script, "{}", verdict.sentence());
+            call.journal.warn(verdict.sentence());
             match verdict {
                 Verdict::ClientGone => Err(Cut),
                 Verdict::ServerStops => status_if_unsent(Status::SERVICE_UNAVAILABLE),
@@ -161,14 +221,14 @@ pub(super) async fn run(
             Forwarded::Whole { status, bytes } if shared.stdout_held.get() => {
                 (Leave::Kill, Ok(Outcome::Replied { status, bytes }))
             }
-            Forwarded::Whole { status, bytes } => (Leave::Alone, Ok(Outcome::Replied { status, bytes })),
-            Forwarded::Redirect(path) => (Leave::Alone, Ok(Outcome::Redirect(path))),
+            Forwarded::Whole { status, bytes } => (after_reply, Ok(Outcome::Replied { status, bytes })),
+            Forwarded::Redirect(path) => (after_reply, Ok(Outcome::Redirect(path))),
             Forwarded::NoReply(why) => {
-                tracing::error!(script = call.script, exit = describe(shared.exit()), "{why}: 502");
+                call.journal.error(format_args!("{why} ({}): 502", describe(shared.exit())));
                 (Leave::Kill, Ok(Outcome::Failed(Status::BAD_GATEWAY)))
             }
             Forwarded::Broken(why) => {
-                tracing::error!(script = call.script, exit = describe(shared.exit()), "{why}: the reply is cut");
+                call.journal.error(format_args!("{why} ({}): the reply is cut", describe(shared.exit())));
                 (Leave::Kill, Err(Cut))
             }
             Forwarded::ClientGone => (Leave::Kill, Err(Cut)),
@@ -176,7 +236,7 @@ pub(super) async fn run(
         Either::Second(Either::Second(never)) => match never {},
     };
     let exit = shared.exit();
-    ward.dismiss(stderr, call.script.clone(), exit, leave);
+    ward.dismiss(errors, Rc::clone(&call.journal), exit, leave);
     if !matches!(outcome, Ok(Outcome::Replied { .. } | Outcome::Redirect(_))) {
         link.conn.close_after();
     }
@@ -236,7 +296,7 @@ impl Shared<'_> {
         let held = self.exit.get().filter(|_| !self.stdout_held.get()).map(|(_, at)| at + options.held_stdout_ms_max);
         let patient = !self.sending.get();
         let idle = patient.then(|| self.active_ms.get() + options.idle_ms_max);
-        let first = (!self.first_byte.get()).then(|| self.started_ms + options.first_byte_ms_max);
+        let first = (!self.first_byte.get()).then(|| self.fed_ms.get() + options.first_byte_ms_max);
         let total = options.total_ms_max.map(|total| self.started_ms + total);
         let left = self.finished_ms.get().filter(|_| patient);
         let left = left.map(|at| at.max(self.accepted_ms.get()) + options.no_reader_ms_max);
@@ -260,13 +320,11 @@ impl Shared<'_> {
 impl Verdict {
     fn sentence(self) -> &'static str {
         match self {
-            Verdict::FirstByteLate => {
-                "a script wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)"
-            }
-            Verdict::IdleTooLong => "a script neither read nor wrote for too long: it is ended (cgi-idle-ms-max)",
-            Verdict::RanTooLong => "a script ran for too long: it is ended (cgi-total-ms-max)",
-            Verdict::ClientGone => "the client of a script has left: the script is ended",
-            Verdict::ServerStops => "the server stops: a script is ended",
+            Verdict::FirstByteLate => "it wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)",
+            Verdict::IdleTooLong => "it neither read nor wrote for too long: it is ended (cgi-idle-ms-max)",
+            Verdict::RanTooLong => "it ran for too long: it is ended (cgi-total-ms-max)",
+            Verdict::ClientGone => "its client has left: it is ended",
+            Verdict::ServerStops => "the server stops: it is ended",
         }
     }
 }

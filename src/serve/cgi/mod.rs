@@ -6,11 +6,15 @@
 
 mod admission;
 mod body;
+mod bounds;
+mod escaped;
 mod exchange;
+mod journal;
 mod output;
 mod reap;
+pub(super) mod rehearsal;
+mod splice;
 
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,17 +23,20 @@ use std::time::Duration;
 use crate::http::conn::{Conn, Event};
 use crate::http::request::{FieldSlots, Framing, Method, Request, Version};
 use crate::http::status::Status;
+use crate::rt::confine::Blame;
 use crate::rt::fs::{Dir, Kind};
-use crate::rt::process::{Cause, Command, SpawnError};
+use crate::rt::process::Command;
 use crate::site::cgi_env::{Peer, Script, cgi_env};
 use crate::site::reply::{Failure, HeadContext, Vary};
 use crate::site::route::CgiRoute;
 use crate::site::{MountKind, script};
 
-pub(super) use admission::Admission;
+pub(super) use admission::{Admission, Caps};
+pub(super) use bounds::Bounds;
+use journal::Journal;
 
 use super::access_log::{self, Pending};
-use super::link::Link;
+use super::link::{Addresses, Link};
 use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
@@ -45,6 +52,8 @@ pub(super) struct MountRoot {
     /// The folder; `None` for a mount of one program.
     pub(super) dir: Option<Dir>,
     pub(super) target: PathBuf,
+    /// Its number among the mounts of all sites.
+    pub(super) number: usize,
 }
 
 /// A request for a script that has to be found.
@@ -63,6 +72,8 @@ pub(super) struct Located {
     mount: usize,
     pub(super) place: Result<Place, Status>,
     addresses: Addresses,
+    /// A name that no other request has (`Worker::request_tag`).
+    request: String,
 }
 
 pub(super) struct Place {
@@ -71,23 +82,17 @@ pub(super) struct Place {
     path_info: Vec<u8>,
 }
 
-/// Both ends of a connection; `None` on a Unix socket.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Addresses {
-    pub(super) remote: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-}
-
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
     /// Its folder stays for as long as the reply lasts.
     _sites: Rc<Sites>,
     site: usize,
     command: Command,
-    /// For the log.
-    script: String,
+    journal: Rc<Journal>,
     /// What its descendants can be found by.
     tag: String,
+    /// Its mount's number, for admission.
+    mount: usize,
     is_nph: bool,
     framing: Framing,
     expects_continue: bool,
@@ -100,15 +105,35 @@ pub(super) struct Call {
 }
 
 /// Finds the script and the addresses that a request needs.
-pub(super) async fn locate(link: &Link, wanted: Box<Wanted>) -> Box<Located> {
-    let stream = link.transport.stream();
-    let addresses = Addresses { remote: stream.peer_addr().await.ok(), local: stream.local_addr().await.ok() };
+pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
+    let addresses = link.addresses().await;
     let place = find(&wanted).await;
+    let request = worker.request_tag();
+    if let Err(Refused::NotExecutable(file)) = &place {
+        let journal = Journal::new(file.display().to_string(), request.clone());
+        journal.warn("nobody may execute it (chmod +x): 403");
+    }
+    let place = place.map_err(|refused| refused.status());
     let Wanted { sites, site, route, .. } = *wanted;
-    Box::new(Located { sites, site, mount: route.mount, place, addresses })
+    Box::new(Located { sites, site, mount: route.mount, place, addresses, request })
 }
 
-async fn find(wanted: &Wanted) -> Result<Place, Status> {
+/// Why a request has no script.
+enum Refused {
+    Missing,
+    NotExecutable(PathBuf),
+}
+
+impl Refused {
+    fn status(&self) -> Status {
+        match self {
+            Refused::Missing => Status::NOT_FOUND,
+            Refused::NotExecutable(_) => Status::FORBIDDEN,
+        }
+    }
+}
+
+async fn find(wanted: &Wanted) -> Result<Place, Refused> {
     let mount = &wanted.sites.list[wanted.site].mounts[wanted.route.mount];
     let root = &wanted.sites.mounts[wanted.site][wanted.route.mount];
     let Some(dir) = root.dir.as_ref().filter(|_| wanted.route.kind == MountKind::Folder) else {
@@ -116,19 +141,19 @@ async fn find(wanted: &Wanted) -> Result<Place, Status> {
         return Ok(Place { file: root.target.clone(), name, path_info: wanted.rest.to_vec() });
     };
     for candidate in script::candidates(&wanted.rest) {
-        let found = dir.find(candidate.file).await.map_err(|_error| Status::NOT_FOUND)?;
+        let found = dir.find(candidate.file).await.map_err(|_error| Refused::Missing)?;
+        let file = root.target.join(std::ffi::OsStr::from_bytes(candidate.file));
         match found.metadata.kind {
             Kind::Directory => continue,
-            Kind::Special => return Err(Status::NOT_FOUND),
-            Kind::File if found.metadata.mode & 0o111 == 0 => return Err(Status::FORBIDDEN),
+            Kind::Symlink | Kind::Special => return Err(Refused::Missing),
+            Kind::File if found.metadata.mode & 0o111 == 0 => return Err(Refused::NotExecutable(file)),
             Kind::File => {}
         }
         let mut name = Vec::new();
         script::script_name(mount, &candidate, &mut name);
-        let file = root.target.join(std::ffi::OsStr::from_bytes(candidate.file));
         return Ok(Place { file, name, path_info: candidate.path_info.to_vec() });
     }
-    Err(Status::NOT_FOUND)
+    Err(Refused::Missing)
 }
 
 impl Call {
@@ -136,7 +161,7 @@ impl Call {
     pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
         let site = &located.sites.list[located.site];
-        let root = located.sites.files[located.site].root_path.as_os_str().as_bytes();
+        let root = located.sites.files[located.site].root_path().as_os_str().as_bytes();
         let mut path_translated = root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {
@@ -162,8 +187,8 @@ impl Call {
             command.env(name, value);
         };
         cgi_env(site, &site.mounts[located.mount], request, &script, &peer, body_len, &mut emit);
-        let tag = worker.request_tag();
-        command.env(reap::TAG, &tag);
+        let tag = located.request.clone();
+        command.env(escaped::TAG, &tag);
         if let Some(folder) = place.file.parent() {
             command.directory(folder);
         }
@@ -171,8 +196,9 @@ impl Call {
             _sites: Rc::clone(&located.sites),
             site: located.site,
             command,
-            script: place.file.display().to_string(),
+            journal: Journal::new(place.file.display().to_string(), tag.clone()),
             tag,
+            mount: located.sites.mounts[located.site][located.mount].number,
             is_nph: script::is_nph(&place.name),
             framing: request.framing,
             expects_continue: request.expects_continue,
@@ -217,13 +243,14 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
     let mut log = call.log.take();
     let mut redirects = 0;
     let (status, bytes) = loop {
-        let outcome = match redirects {
-            LOCAL_REDIRECTS_MAX.. => Outcome::Failed(Status::INTERNAL_SERVER_ERROR),
-            _ => attempt(link, worker, &mut call).await?,
-        };
-        match outcome {
+        match attempt(link, worker, &mut call).await? {
             Outcome::Replied { status, bytes } => break (status, bytes),
             Outcome::Failed(status) => break (status, fail(link, worker, &call, status).await?),
+            Outcome::Redirect(_) if redirects == LOCAL_REDIRECTS_MAX => {
+                call.journal.error(format_args!("it redirects once more after {redirects} local redirects: 500"));
+                let status = Status::INTERNAL_SERVER_ERROR;
+                break (status, fail(link, worker, &call, status).await?);
+            }
             Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
                 Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
                 Redirected::Sent { status, bytes } => break (status, bytes),
@@ -241,36 +268,37 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
 /// From a place in the queue to the end of the reply.
 async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Result<Outcome, Cut> {
     let wait = Duration::from_millis(worker.options.cgi.queue_ms_max);
-    let permit = worker.admission.acquire(wait);
+    let permit = worker.admission.acquire(call.mount, wait);
     let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
-        tracing::warn!(script = call.script, "too many scripts are running: 503");
+        call.journal.warn("too many scripts are running: 503");
         return Ok(Outcome::Failed(Status::SERVICE_UNAVAILABLE));
     };
     let stdin = match body::prepare(link, worker, call).await? {
         Ok(stdin) => stdin,
         Err(status) => return Ok(Outcome::Failed(status)),
     };
+    let group = worker.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
+    let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
         Ok(started) => started,
         Err(error) => {
-            tracing::error!("{error}");
-            return Ok(Outcome::Failed(match error {
-                exchange::StartError::Pipes(_) => Status::SERVICE_UNAVAILABLE,
-                exchange::StartError::Spawn(error) => status_of(&error),
-            }));
+            escaped.forget(&worker.cpus);
+            let status = status_of(error.blame());
+            call.journal.error(format_args!("{error}: {}", status.code()));
+            return Ok(Outcome::Failed(status));
         }
     };
     worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, call.tag.clone(), permit)).await
+    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, escaped, permit)).await
 }
 
-fn status_of(error: &SpawnError) -> Status {
-    match error.cause {
-        Cause::Missing => Status::NOT_FOUND,
-        Cause::NotExecutable | Cause::Forbidden | Cause::NotAFile | Cause::Unreachable => Status::FORBIDDEN,
-        Cause::ProcessLimit | Cause::Memory | Cause::Descriptors | Cause::Stopped => Status::SERVICE_UNAVAILABLE,
-        _ => Status::INTERNAL_SERVER_ERROR,
+fn status_of(blame: Blame) -> Status {
+    match blame {
+        Blame::Missing => Status::NOT_FOUND,
+        Blame::Forbidden => Status::FORBIDDEN,
+        Blame::Shortage => Status::SERVICE_UNAVAILABLE,
+        Blame::Program | Blame::Server => Status::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -298,7 +326,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
         let mut slots = FieldSlots::new();
         let mut conn = Conn::new(worker.now_ms());
         let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
-            tracing::warn!(script = call.script, "a script redirects to a path that is none: 502");
+            call.journal.error("it redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
             return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status).await? });
         };
@@ -309,7 +337,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                 answer::Redirect::Answered { status, bytes, step } => {
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
-                        Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, &file, span).await?,
+                        Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, file, span).await?,
                         Some(answer::Step::SendParts(parts)) => parts.send(link, worker).await?,
                         Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
                         _ => {}

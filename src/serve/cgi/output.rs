@@ -1,10 +1,9 @@
 //! A script's output on its way to the client: the head as `site` understands it, the body framed for the client, each
 //! piece forwarded when it comes.
 
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::process::ExitStatus;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,12 +14,13 @@ use crate::rt::RecvBuf;
 use crate::rt::net::TcpStream;
 use crate::rt::process::PipeReader;
 use crate::rt::time::{self, Sleep};
-use crate::site::cgi_reply::{Output, Parsed, parse};
+use crate::site::cgi_reply::{Head, Output, Parsed};
 
 use super::super::transfer;
 use super::super::worker::Worker;
 use super::Call;
 use super::exchange::Shared;
+use super::splice;
 
 /// What became of a script's output.
 pub(super) enum Forwarded {
@@ -47,27 +47,51 @@ pub(super) async fn forward(
     timer: &mut Sleep,
 ) -> Forwarded {
     let mut head = Vec::new();
+    // All of the output is in `head`.
+    let mut is_all = false;
+    let mut reader = Head::default();
     let (status, mut body, rest) = loop {
-        match read(shared, worker, stdout).await {
+        match read(shared, worker, call, stdout).await {
             Some(bytes) => head.extend_from_slice(&bytes),
-            None if head.is_empty() => return Forwarded::NoReply("a script ended without a word"),
-            None => return Forwarded::NoReply("a script's output ended inside its head"),
+            None => {
+                // For the log: it says more with the exit status, which is not needed otherwise.
+                let _ = exit_soon(shared, worker).await;
+                return Forwarded::NoReply(match head.is_empty() {
+                    true => "it ended without a word",
+                    false => "its output ended inside its head",
+                });
+            }
         }
-        match parse(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
+        if !is_all && stdout.is_closed() {
+            while stdout.available().is_ok_and(|there| there > 0)
+                && let Some(bytes) = read(shared, worker, call, stdout).await
+            {
+                head.extend_from_slice(&bytes);
+            }
+            is_all = true;
+        }
+        match reader.read(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
             Parsed::NeedMore => {}
             Parsed::Malformed(why) => return Forwarded::NoReply(why),
             Parsed::LocalRedirect(path) => return Forwarded::Redirect(path.to_vec()),
             Parsed::Document(reply) => {
                 let date = worker.date();
                 let context = call.context(shared.conn.borrow().keep_alive(), &date);
-                let framing = reply.framing(&context);
+                let (mut output, mut framing) = (reply.output, reply.framing(&context));
+                let discards = context.is_head || framing == BodyFraming::None;
+                if is_all && output == Output::UntilEof && !discards {
+                    if is_killed(shared, worker).await {
+                        return Forwarded::NoReply("it was killed in the middle of its output");
+                    }
+                    let length = (head.len() - reply.head_len) as u64;
+                    (output, framing) = (Output::Length(length), BodyFraming::Length(length));
+                }
                 if framing == BodyFraming::UntilClose {
                     shared.conn.borrow_mut().close_after();
                 }
                 super::super::answer::reserve(worker, out);
                 reply.write_head(out, framing, &context);
-                let discards = context.is_head || framing == BodyFraming::None;
-                break (reply.status, Body::new(reply.output, framing, discards), reply.head_len);
+                break (reply.status, Body::new(output, framing, discards), reply.head_len);
             }
         }
     };
@@ -75,17 +99,33 @@ pub(super) async fn forward(
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
+        if is_all && !body.is_overlong && matches!(more, More::No(Ok(()))) {
+            // Sent as any other reply is, with whatever follows it.
+            return Forwarded::Whole { status, bytes: body.sent };
+        }
         // Forwarded when it comes: an event stream must not wait for a full buffer.
         if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
             return Forwarded::ClientGone;
         }
         if let More::No(end) = more {
+            if body.is_overlong {
+                call.journal.warn("it writes more than its Content-Length: the rest is cut, and the connection closed");
+                shared.conn.borrow_mut().close_after();
+            }
             return match end {
                 Ok(()) => Forwarded::Whole { status, bytes: body.sent },
                 Err(why) => Forwarded::Broken(why),
             };
         }
-        more = match read(shared, worker, stdout).await {
+        if splice::pour(shared, worker, stdout, stream, &mut body, out, timer).await.is_err() {
+            return Forwarded::ClientGone;
+        }
+        if body.is_complete() {
+            body.is_overlong = stdout.available().is_ok_and(|there| there > 0);
+            more = More::No(Ok(()));
+            continue;
+        }
+        more = match read(shared, worker, call, stdout).await {
             Some(bytes) => body.push(&bytes, out),
             None => More::No(end_of_output(shared, worker, &mut body, out).await),
         };
@@ -101,27 +141,32 @@ async fn end_of_output(
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let whole = body.end(out);
-    if whole.is_ok() && body.source == Output::UntilEof && !body.discards {
-        use std::os::unix::process::ExitStatusExt;
-        let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
-        let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
-        if let Ok(status) = time::timeout(wait, exit).await
-            && status.signal().is_some()
-        {
-            out.clear();
-            return Err("a script was killed in the middle of its output");
-        }
+    if whole.is_ok() && body.source == Output::UntilEof && !body.discards && is_killed(shared, worker).await {
+        out.clear();
+        return Err("it was killed in the middle of its output");
     }
     whole
 }
 
+/// The exit status, if it comes within the moment that is set for it.
+async fn exit_soon(shared: &Shared<'_>, worker: &Worker) -> Option<ExitStatus> {
+    let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
+    let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
+    time::timeout(wait, exit).await.ok()
+}
+
+async fn is_killed(shared: &Shared<'_>, worker: &Worker) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    exit_soon(shared, worker).await.is_some_and(|status| status.signal().is_some())
+}
+
 /// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open
 /// for too long.
-async fn read(shared: &Shared<'_>, worker: &Worker, stdout: &PipeReader) -> Option<RecvBuf> {
+async fn read(shared: &Shared<'_>, worker: &Worker, call: &Call, stdout: &PipeReader) -> Option<RecvBuf> {
     let mut reading = pin!(stdout.read());
     let bytes = poll_fn(|context| match reading.as_mut().poll(context) {
         Poll::Ready(Err(error)) => {
-            tracing::error!(%error, "a script's output cannot be read");
+            call.journal.error(format_args!("its output cannot be read: {error}"));
             Poll::Ready(None)
         }
         Poll::Ready(Ok(bytes)) => Poll::Ready(bytes),
@@ -153,15 +198,17 @@ async fn send(
 }
 
 /// How the output's body becomes the reply's.
-struct Body {
-    source: Output,
-    framing: BodyFraming,
+pub(super) struct Body {
+    pub(super) source: Output,
+    pub(super) framing: BodyFraming,
     /// A HEAD, or a status without a body: read, and not sent.
-    discards: bool,
+    pub(super) discards: bool,
     /// Of `Output::Length`.
-    left: u64,
+    pub(super) left: u64,
+    /// There was more than that.
+    is_overlong: bool,
     dechunk: Dechunk,
-    sent: u64,
+    pub(super) sent: u64,
 }
 
 /// Whether more output is wanted.
@@ -173,7 +220,12 @@ enum More {
 impl Body {
     fn new(source: Output, framing: BodyFraming, discards: bool) -> Body {
         let left = if let Output::Length(length) = source { length } else { 0 };
-        Body { source, framing, discards, left, dechunk: Dechunk::new(), sent: 0 }
+        Body { source, framing, discards, left, is_overlong: false, dechunk: Dechunk::new(), sent: 0 }
+    }
+
+    /// A promised length has come.
+    fn is_complete(&self) -> bool {
+        matches!(self.source, Output::Length(_)) && self.left == 0
     }
 
     /// Takes a piece of output.
@@ -186,6 +238,7 @@ impl Body {
             Output::Length(_) => {
                 let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
                 self.left -= wanted as u64;
+                self.is_overlong = wanted < bytes.len();
                 self.frame(&bytes[..wanted], out);
                 // What is beyond the promised length is not a part of the reply.
                 if self.left == 0 { More::No(Ok(())) } else { More::Yes }
@@ -200,7 +253,7 @@ impl Body {
                         }
                         Ok(Decoded::NeedBytes { .. }) => return More::Yes,
                         Ok(Decoded::End { .. }) => return More::No(self.finish(out)),
-                        Err(_) => return More::No(Err("a script's chunks are malformed")),
+                        Err(_) => return More::No(Err("its chunks are malformed")),
                     }
                 }
             }
@@ -212,9 +265,9 @@ impl Body {
         match self.source {
             Output::UntilEof => self.finish(out),
             Output::Length(_) if self.left == 0 || self.discards => Ok(()),
-            Output::Length(_) => Err("a script wrote less than its Content-Length"),
+            Output::Length(_) => Err("it wrote less than its Content-Length"),
             Output::Chunked if self.discards => Ok(()),
-            Output::Chunked => Err("a script's output ended before its last chunk"),
+            Output::Chunked => Err("its output ended before its last chunk"),
         }
     }
 
@@ -237,40 +290,5 @@ impl Body {
         } else {
             out.extend_from_slice(bytes);
         }
-    }
-}
-
-/// A line of stderr is logged up to this length, and so many bytes a request in all; the rest is read and dropped.
-const ERROR_LINE_BYTES_MAX: usize = 4 << 10;
-const ERRORS_BYTES_MAX: usize = 256 << 10;
-
-/// Writes a script's stderr to the log, line by line.
-pub(super) async fn log_errors(stderr: &PipeReader, script: &str) -> Infallible {
-    drain_errors(stderr, script).await;
-    pending().await
-}
-
-/// As `log_errors`, to the end.
-pub(super) async fn drain_errors(stderr: &PipeReader, script: &str) {
-    let line = RefCell::new(Vec::new());
-    let mut logged = 0;
-    while let Ok(Some(bytes)) = stderr.read().await {
-        for &byte in bytes.iter().take(ERRORS_BYTES_MAX.saturating_sub(logged)) {
-            if byte == b'\n' || line.borrow().len() >= ERROR_LINE_BYTES_MAX {
-                log_error_line(script, &line.take());
-            }
-            if byte != b'\n' {
-                line.borrow_mut().push(byte);
-            }
-        }
-        logged = logged.saturating_add(bytes.len());
-    }
-    log_error_line(script, &line.take());
-}
-
-fn log_error_line(script: &str, line: &[u8]) {
-    if !line.is_empty() {
-        // Escaped: a script's words must not forge a line of this log, nor move the operator's cursor.
-        tracing::warn!(script, "stderr: {}", String::from_utf8_lossy(line).escape_debug());
     }
 }

@@ -4,43 +4,41 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::rt::process::{Child, Exited, PipeReader, Signal, orphans};
+use crate::rt::process::{Child, Exited, Signal, orphans};
 use crate::rt::{self, process, time};
 
+use super::super::options::CgiOptions;
 use super::super::worker::Worker;
 use super::admission::Permit;
+use super::escaped::Escaped;
 use super::exchange::describe;
-use super::output::drain_errors;
+use super::journal::{Errors, Journal};
 
 /// A child and its place among the running. Dropped (with the runtime): the child's group is killed.
 pub(super) struct Ward {
     worker: Rc<Worker>,
     child: Option<Child>,
-    /// The value of [`TAG`] in its environment.
-    tag: String,
+    escaped: Escaped,
     _permit: Permit,
 }
-
-/// A variable that every script has with a value of its own, and its descendants with it, wherever they go: how those are
-/// found that leave the process group. The name is the one that other servers use for a request's unique number.
-pub(super) const TAG: &str = "UNIQUE_ID";
 
 /// How to take leave of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
     /// It may finish what it is doing.
     Alone,
-    /// TERM to its group, and KILL some seconds later.
+    /// It has a moment to end by itself; then as `Kill`.
+    Tidy,
+    /// TERM to its group and to what has left that, and KILL some seconds later.
     Kill,
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, child: Child, tag: String, permit: Permit) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
         worker.metrics.scripts_running.add(1);
-        Ward { worker, child: Some(child), tag, _permit: permit }
+        Ward { worker, child: Some(child), escaped, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -48,49 +46,89 @@ impl Ward {
     }
 
     /// Sees the child off in a task of its own; its place is free when it has gone. `exit`: it has been reaped already.
-    pub(super) fn dismiss(mut self, stderr: PipeReader, script: String, exit: Option<ExitStatus>, leave: Leave) {
+    pub(super) fn dismiss(mut self, errors: Errors, journal: Rc<Journal>, exit: Option<ExitStatus>, leave: Leave) {
         let Some(child) = self.child.take() else { return };
-        let patience = Duration::from_millis(self.worker.options.cgi.term_to_kill_ms);
-        let held = Duration::from_millis(self.worker.options.cgi.held_stdout_ms_max);
-        if leave == Leave::Kill {
-            end_escaped(std::mem::take(&mut self.tag), self.worker.cpus.clone(), patience);
-        }
+        let mut errors = errors;
         rt::spawn_detached(async move {
-            // Boxed and fused: its end must not be polled for again.
-            let mut errors = Box::pin(drain_errors(&stderr, &script));
-            let mut errors_ended = false;
-            let mut gone = pin!(async {
+            let times = Times::of(&self.worker.options.cgi);
+            let at_once = (leave == Leave::Kill).then(|| self.escaped.end(&self.worker.cpus, times.patience));
+            let seen_off = async {
                 match exit {
                     Some(status) => Some(child.reaped(status)),
-                    None => see_off(child, leave, patience).await,
+                    None => see_off(child, leave, &times).await,
                 }
-            });
-            let exited = poll_fn(|context| {
-                errors_ended = errors_ended || errors.as_mut().poll(context).is_ready();
-                gone.as_mut().poll(context)
-            })
-            .await;
-            if let Some(exited) = exited {
-                if !exited.status.success() && leave == Leave::Alone {
-                    tracing::info!(script, "{}", describe(Some(exited.status)));
+            };
+            // `None`: somebody else has reaped it.
+            let exited = beside(&mut errors, seen_off).await;
+            if leave == Leave::Alone {
+                let status = exited.as_ref().map(|exited| exited.status);
+                if status.is_some_and(|status| !status.success()) {
+                    journal.info(describe(status));
                 }
-                if leave == Leave::Kill {
-                    end_group(&exited, patience).await;
-                } else if !errors_ended && time::timeout(held, errors).await.is_err() {
-                    // Whoever still holds stderr has as long as one that holds stdout.
-                    end_group(&exited, patience).await;
+                // Whoever still holds stderr has as long as one that holds stdout.
+                if all_logged(&mut errors, times.held).await.is_err() {
+                    let escaped = self.escaped.end(&self.worker.cpus, times.patience);
+                    beside(&mut errors, end_group(exited.as_ref(), times.patience)).await;
+                    beside(&mut errors, escaped).await;
                 }
+            } else {
+                beside(&mut errors, end_group(exited.as_ref(), times.patience)).await;
+                // A script that has ended has left something behind only if we have been given an orphan.
+                let later = || orphans::exist().then(|| self.escaped.end(&self.worker.cpus, times.patience));
+                if let Some(ended) = at_once.or_else(later) {
+                    beside(&mut errors, ended).await;
+                }
+                let _ = all_logged(&mut errors, times.held).await;
             }
             drop(self);
         });
     }
 }
 
-/// Waits for the exit; with `Leave::Kill`, after having asked for it, and for so long and no longer.
-async fn see_off(child: Child, leave: Leave, patience: Duration) -> Option<Exited> {
-    if leave == Leave::Kill {
+struct Times {
+    /// From TERM to KILL.
+    patience: Duration,
+    /// For one who holds a pipe of a script that has ended.
+    held: Duration,
+    /// For a script that has said all, to end by itself.
+    moment: Duration,
+}
+
+impl Times {
+    fn of(options: &CgiOptions) -> Times {
+        Times {
+            patience: Duration::from_millis(options.term_to_kill_ms),
+            held: Duration::from_millis(options.held_stdout_ms_max),
+            moment: Duration::from_millis(options.exit_wait_ms_max),
+        }
+    }
+}
+
+/// Waits for something, and goes on logging meanwhile: a script that waits for its stderr to be read would never end.
+async fn beside<F: Future>(errors: &mut Errors, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let _ = errors.poll_ended(context);
+        future.as_mut().poll(context)
+    })
+    .await
+}
+
+/// What is still in the pipe of stderr, until nobody holds it any more.
+async fn all_logged(errors: &mut Errors, patience: Duration) -> Result<(), time::Elapsed> {
+    time::timeout(patience, poll_fn(|context| errors.poll_ended(context))).await
+}
+
+/// Waits for the exit; except with `Leave::Alone`, after having asked for it, and for so long and no longer.
+async fn see_off(child: Child, leave: Leave, times: &Times) -> Option<Exited> {
+    if leave == Leave::Tidy
+        && let Ok(status) = time::timeout(times.moment, process::exited(&child)).await
+    {
+        return status.ok().map(|status| child.reaped(status));
+    }
+    if leave != Leave::Alone {
         let _ = child.kill_group(Signal::TERM);
-        if let Ok(status) = time::timeout(patience, process::exited(&child)).await {
+        if let Ok(status) = time::timeout(times.patience, process::exited(&child)).await {
             return status.ok().map(|status| child.reaped(status));
         }
         let _ = child.kill_group(Signal::KILL);
@@ -99,45 +137,26 @@ async fn see_off(child: Child, leave: Leave, patience: Duration) -> Option<Exite
 }
 
 /// What the script has left of its group: ESRCH when nothing.
-async fn end_group(exited: &Exited, patience: Duration) {
+async fn end_group(exited: Option<&Exited>, patience: Duration) {
+    let Some(exited) = exited else { return };
     if exited.kill_group(Signal::TERM).is_ok() {
-        time::sleep(patience).await;
-        let _ = exited.kill_group(Signal::KILL);
-    }
-}
-
-/// Ends what has left the script's process group (setsid), on a thread of its own: it reads the environment of every
-/// process, which is nothing for a core to do.
-fn end_escaped(tag: String, cpus: Vec<usize>, patience: Duration) {
-    if ENDING.fetch_add(1, Ordering::Relaxed) >= ENDING_MAX {
-        ENDING.fetch_sub(1, Ordering::Relaxed);
-        tracing::warn!("too many scripts are being ended at once: what one of them has left behind may live on");
-        return;
-    }
-    let end = move || {
-        // Not where the core is, and after everything else. A refusal changes only who waits for whom.
-        let _ = rt::set_affinity(&cpus).and(rt::add_nice(process::NICE_INCREMENT));
-        let signal = |signal| orphans::kill_by_environment(TAG.as_bytes(), tag.as_bytes(), signal).unwrap_or(0);
-        if signal(Signal::TERM) > 0 {
-            std::thread::sleep(patience);
-            signal(Signal::KILL);
+        // Looked at often: mostly it is gone at once, and its place is wanted.
+        let gone = time::timeout(patience, async {
+            while exited.has_group() {
+                time::sleep(GROUP_POLL).await;
+            }
+        });
+        if gone.await.is_err() {
+            let _ = exited.kill_group(Signal::KILL);
         }
-        ENDING.fetch_sub(1, Ordering::Relaxed);
-    };
-    let thread = std::thread::Builder::new().name("end-escaped".to_owned()).stack_size(ENDER_STACK_BYTES);
-    if let Err(error) = thread.spawn(end) {
-        ENDING.fetch_sub(1, Ordering::Relaxed);
-        tracing::warn!(%error, "what a script has left behind may live on");
     }
 }
 
-/// Threads of `end_escaped`, in all.
-static ENDING: AtomicUsize = AtomicUsize::new(0);
-const ENDING_MAX: usize = 32;
-const ENDER_STACK_BYTES: usize = 128 << 10;
+const GROUP_POLL: Duration = Duration::from_millis(20);
 
 impl Drop for Ward {
     fn drop(&mut self) {
+        self.escaped.forget(&self.worker.cpus);
         self.worker.metrics.scripts_running.sub(1);
         self.worker.registry.tell_left();
     }

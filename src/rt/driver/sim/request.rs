@@ -6,7 +6,8 @@ use super::net::{File, Happening, Side, State};
 use crate::rt::sys::buf_ring::BufRing;
 use crate::rt::sys::lent::Lent;
 use crate::rt::sys::sqe::{
-    ACCEPT_MULTISHOT, BUFFER_SELECT, CQE_BUFFER, CQE_MORE, CQE_SKIP_SUCCESS, Cqe, POLL_ADD_MULTI, RECV_MULTISHOT, op,
+    ACCEPT_MULTISHOT, BUFFER_SELECT, CQE_BUFFER, CQE_MORE, CQE_NOTIF, CQE_SKIP_SUCCESS, Cqe, NOTIF_COPIED,
+    POLL_ADD_MULTI, RECV_MULTISHOT, op,
 };
 
 /// What operations use up: the buffers and the descriptor table.
@@ -95,6 +96,12 @@ impl Request {
         loop {
             match self.attempt(kernel, state) {
                 Attempt::Park => return Step::Parked,
+                Attempt::Last(result) if result >= 0 && self.lent.sqe().opcode == op::SEND_ZC => {
+                    self.complete(state, result, CQE_MORE);
+                    let copied = if state.rng.chance(500) { NOTIF_COPIED as i32 } else { 0 };
+                    self.complete(state, copied, CQE_NOTIF);
+                    return Step::Done;
+                }
                 Attempt::Last(result) => {
                     self.complete(state, result, 0);
                     return Step::Done;
@@ -146,7 +153,7 @@ impl Request {
         match (self.lent.sqe().opcode, self.file) {
             (op::ACCEPT, File::Listener(listener)) => self.accept(kernel, state, listener),
             (op::RECV, File::Conn(conn)) => self.recv(kernel, state, conn),
-            (op::SEND | op::SENDMSG, File::Conn(conn)) => self.send(state, conn),
+            (op::SEND | op::SENDMSG | op::SEND_ZC, File::Conn(conn)) => self.send(state, conn),
             (op::POLL_ADD, File::Conn(conn)) => self.poll(state, conn),
             _ => Attempt::Last(-libc::EOPNOTSUPP),
         }

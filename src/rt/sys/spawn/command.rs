@@ -17,6 +17,8 @@ pub struct Command {
     pub(super) stdin: Stdio,
     pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
+    /// Descriptor 3, for a helper.
+    pub(super) report: Option<OwnedFd>,
     pub(crate) priority: Priority,
     /// Something had a NUL inside, which no C string can carry: starting it fails with EINVAL.
     pub(super) has_nul: bool,
@@ -60,6 +62,7 @@ impl Command {
             stdin: Stdio::Null,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
+            report: None,
             priority: Priority::default(),
             has_nul,
         }
@@ -68,6 +71,27 @@ impl Command {
     /// Adds an argument.
     pub fn arg(&mut self, argument: impl AsRef<OsStr>) -> &mut Command {
         self.has_nul |= !self.arguments.push(&[argument.as_ref().as_bytes()]);
+        self
+    }
+
+    /// Lets `helper` become the program: it is started instead, with these arguments, `--` and the program's path, and with
+    /// `report` at descriptor 3 (`take_report`).
+    pub fn through(
+        &mut self,
+        helper: impl AsRef<Path>,
+        arguments: impl IntoIterator<Item = Vec<u8>>,
+        report: OwnedFd,
+    ) -> &mut Command {
+        let helper = c_string(helper.as_ref().as_os_str(), &mut self.has_nul);
+        let program = std::mem::replace(&mut self.program, helper);
+        self.arguments = CStrings::default();
+        self.arguments.push(&[self.program.as_bytes()]);
+        for argument in arguments {
+            self.has_nul |= !self.arguments.push(&[&argument]);
+        }
+        self.arguments.push(&[b"--"]);
+        self.arguments.push(&[program.as_bytes()]);
+        self.report = Some(report);
         self
     }
 
@@ -108,11 +132,18 @@ impl Command {
         self
     }
 
-    pub(super) fn program_path(&self) -> &Path {
+    /// Every variable, `NAME=VALUE`, in the order in which it was added.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &[u8]> {
+        // The last of the parts is what follows the last NUL: nothing.
+        let bytes = self.environment.bytes.as_slice();
+        bytes.split(|&byte| byte == 0).take(self.environment.starts.len())
+    }
+
+    pub(crate) fn program_path(&self) -> &Path {
         path(&self.program)
     }
 
-    pub(super) fn directory_path(&self) -> Option<&Path> {
+    pub(crate) fn directory_path(&self) -> Option<&Path> {
         self.directory.as_deref().map(path)
     }
 }

@@ -81,7 +81,51 @@ pub enum Cause {
     Other,
 }
 
+/// Whose fault it is that a program does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's: it is not there.
+    Missing,
+    /// It is there, and may not be executed.
+    Forbidden,
+    /// The machine is short of something: later it may run.
+    Shortage,
+    /// The program's own.
+    Program,
+    /// Of who wanted to start it.
+    Server,
+}
+
+impl Blame {
+    const LETTERS: [(u8, Blame); 5] = [
+        (b'm', Blame::Missing),
+        (b'f', Blame::Forbidden),
+        (b's', Blame::Shortage),
+        (b'p', Blame::Program),
+        (b'S', Blame::Server),
+    ];
+
+    pub(crate) fn letter(self) -> u8 {
+        Blame::LETTERS.iter().find(|(_, blame)| *blame == self).map_or(b'S', |(letter, _)| *letter)
+    }
+
+    pub(crate) fn from_letter(letter: u8) -> Blame {
+        Blame::LETTERS.iter().find(|(known, _)| *known == letter).map_or(Blame::Server, |(_, blame)| *blame)
+    }
+}
+
 impl SpawnError {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self.cause {
+            Cause::Missing => Blame::Missing,
+            Cause::NotExecutable | Cause::Forbidden | Cause::NotAFile | Cause::Unreachable => Blame::Forbidden,
+            Cause::ProcessLimit | Cause::Memory | Cause::Descriptors | Cause::Stopped => Blame::Shortage,
+            Cause::Nul | Cause::TooBig | Cause::Directory(_) => Blame::Server,
+            _ => Blame::Program,
+        }
+    }
+
     /// Whether trying later may help: shortages, and a file that is being written.
     pub fn is_transient(&self) -> bool {
         use Cause::*;
@@ -191,8 +235,20 @@ fn is_noexec(path: &Path) -> bool {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {}: ", shown(&self.path))?;
-        match &self.cause {
+        write!(f, "cannot start {}: {}", shown(&self.path), self.cause)?;
+        match self.cause {
+            // The kernel was never asked.
+            Cause::Nul | Cause::Stopped => Ok(()),
+            Cause::Other => write!(f, "{}", std::io::Error::from(self.errno)),
+            _ => write!(f, ": {}", std::io::Error::from(self.errno)),
+        }
+    }
+}
+
+/// The likely cause, in words. Nothing where the errno has to do.
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Cause::Missing => f.write_str("the file does not exist"),
             Cause::Unreachable => f.write_str("a directory above it may not be searched by this user"),
             Cause::NotAFile => f.write_str("not a regular file"),
@@ -221,7 +277,7 @@ impl fmt::Display for SpawnError {
             Cause::Descriptors => f.write_str("no file descriptors left (ulimit -n, fs.file-max)"),
             Cause::Nul => f.write_str("a NUL in its path, an argument, a variable or the directory"),
             Cause::Stopped => f.write_str("the server is stopping"),
-            Cause::Other => fmt::Display::fmt(&std::io::Error::from(self.errno), f),
+            Cause::Other => Ok(()),
         }
     }
 }
@@ -259,6 +315,9 @@ mod tests {
     #[test]
     fn a_path_cannot_break_the_log_line() {
         let error = SpawnError { errno: Errno::NOENT, cause: Cause::Missing, path: "/x\n\x1b[31mé".into() };
-        assert_eq!(error.to_string(), "cannot start /x\\n\\u{1b}[31mé: the file does not exist");
+        assert_eq!(
+            error.to_string(),
+            "cannot start /x\\n\\u{1b}[31mé: the file does not exist: No such file or directory (os error 2)"
+        );
     }
 }

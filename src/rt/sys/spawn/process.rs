@@ -6,13 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
 /// PIDFD_SIGNAL_PROCESS_GROUP (Linux 6.9, include/uapi/linux/pidfd.h).
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// A child that nobody has waited for. While that is so its pid cannot be given to another process, dead or alive; so
-/// signals by pid are safe, and so is opening the pidfd by number after the start.
+/// signals by pid are safe.
 ///
 /// Dropping it leaves a zombie behind when the child ends: [`spawner::Child`](crate::rt::spawner::Child) is the owner
 /// that does not.
@@ -24,15 +24,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Opens the pidfd of a child that was started a moment ago. Not a race although the child may have ended: it is
-    /// unreaped, SIGCHLD is not ignored, and nobody waits for any child (see [`orphans`](crate::rt::spawner::orphans)).
-    /// If there is no descriptor for it, it is killed and reaped here.
-    pub(super) fn adopt(pid: Pid) -> Result<Process, Errno> {
-        rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|pidfd| Process { pid, pidfd }).inspect_err(|_| {
-            // ESRCH and ECHILD would mean that it is gone, which is all that is wanted here.
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-            let _ = retry(|| rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-        })
+    /// A child that was started a moment ago, and the descriptor that its start returned.
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> Process {
+        Process { pid, pidfd }
     }
 
     /// The process's id, and its group's.
@@ -52,7 +46,7 @@ impl Process {
 
     /// Signals the process group. Members that left it by `setsid` or `setpgid` are not in it.
     pub fn kill_group(&self, signal: Signal) -> io::Result<()> {
-        match kill_group_of(self.pidfd(), signal) {
+        match kill_group_of(self.pidfd(), Some(signal)) {
             // Before 6.9. By number is as good while the pid is ours, which a look without reaping tells (ECHILD if not).
             Err(Errno::INVAL) => {
                 let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -79,12 +73,14 @@ impl Process {
 }
 
 /// Signals the group that this process leads or led. By descriptor it is right even after the leader was reaped: the kernel
-/// follows its `struct pid`, which the members share, not the number, which may be another's by now. EINVAL before 6.9.
-pub(crate) fn kill_group_of(pidfd: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+/// follows its `struct pid`, which the members share, not the number, which may be another's by now. No signal: only asks
+/// whether there is anybody, a zombie included. EINVAL before 6.9.
+pub(crate) fn kill_group_of(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> Result<(), Errno> {
     let none = std::ptr::null::<libc::siginfo_t>();
     let (fd, flags) = (pidfd.as_raw_fd(), PIDFD_SIGNAL_PROCESS_GROUP);
+    let signal = signal.map_or(0, Signal::as_raw);
     // SAFETY: the descriptor is borrowed for the call, and a null siginfo asks the kernel to make its own.
-    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal.as_raw(), none, flags) } {
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, flags) } {
         0 => Ok(()),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
     }

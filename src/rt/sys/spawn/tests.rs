@@ -328,7 +328,7 @@ fn a_group_is_killed_whole_also_after_its_leader_was_reaped() {
     assert!(process.wait().unwrap().success());
     // The sleep holds stdout open. (`write` was dropped with the command.)
     let mut output = String::new();
-    super::kill_group_of(process.pidfd().as_fd(), Signal::KILL).unwrap();
+    super::kill_group_of(process.pidfd().as_fd(), Some(Signal::KILL)).unwrap();
     File::from(read).read_to_string(&mut output).unwrap();
     assert_eq!(output, "started\n");
 }
