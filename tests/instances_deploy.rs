@@ -263,5 +263,13 @@ fn two_hundred_deploys_under_load() {
     assert!(asked.load(Ordering::Relaxed) > 1000);
     let row = home.row("a");
     assert_eq!(row["errors"], 0, "{row}");
+    // What was opened for a release is closed with it: a watcher a core is left.
+    let watchers = || {
+        let fds = fs::read_dir(format!("/proc/{}/fd", row["pid"])).expect("its descriptors");
+        let of_inotify =
+            |fd: &fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("anon_inode:inotify"));
+        fds.flatten().filter(of_inotify).count()
+    };
+    wait_until("the watchers of old releases are gone", || watchers() <= 2);
     home.run(["-s", "-n", "a"]).expect(0);
 }
