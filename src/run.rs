@@ -166,7 +166,11 @@ impl Named {
 }
 
 fn desk(config: &Config, own: Option<PathBuf>, server: &Arc<Server>, level: &Level) -> Desk {
-    let site = config.options.sites.first().cloned().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
+    let mut site = config.options.sites.first().cloned().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
+    if own.as_ref() == Some(&site.root) {
+        // What is not to be seen beside the content may well be a part of it.
+        site.hidden.retain(|hidden| !crate::instance::OURS.iter().any(|ours| hidden == Path::new(ours)));
+    }
     let (programs, level) = (config.programs, level.clone());
     Desk {
         server: Arc::clone(server),

@@ -67,9 +67,11 @@ fn a_folder_takes_the_place_of_all_or_of_a_part() {
     assert_eq!(client.get("/old.html").expect(200).text(), "old");
     file(&home, "site/index.html", "new", 0o644);
     file(&home, "site/sub/a b.html", "deep", 0o644);
+    file(&home, "site/releases/current.html", "of the site", 0o644);
     let site = home.path().join("site").to_str().expect("UTF-8").to_owned();
     assert_eq!(home.run(["-d", &site, "-n", "a"]).expect(0).stdout, format!("release 2\nurl http://{addr}/\n"));
     assert_eq!(client.get("/").expect(200).text(), "new");
+    assert_eq!(client.get("/releases/current.html").expect(200).text(), "of the site");
     client.get("/old.html").expect(404);
     let part = home.path().join("site/sub").to_str().expect("UTF-8").to_owned();
     let said = home.run(["-d", &part, "-n", "a", "--to", "x/y z"]).expect(0).stdout;
@@ -252,6 +254,10 @@ fn two_hundred_deploys_under_load() {
             }
             home.run(["-d", &tree(next), "-n", "a"]).expect(0);
             done.store(next, Ordering::Release);
+            // Each release is asked for, however slow the machine.
+            let before = asked.load(Ordering::Relaxed);
+            let is_over = || asking.iter().any(|thread| thread.is_finished());
+            wait_until("requests", || asked.load(Ordering::Relaxed) >= before + 6 || is_over());
         }
         over.store(true, Ordering::Release);
         for thread in asking {

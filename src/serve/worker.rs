@@ -105,7 +105,7 @@ impl Worker {
             cpus: shared.cpus.clone(),
             log,
             metrics: Metrics::default(),
-            registry: Registry::default(),
+            registry: Registry::new(shared.stop.clone(), Arc::clone(&shared.cut)),
             stop: shared.stop.clone(),
             cut: Arc::clone(&shared.cut),
             path: RefCell::default(),
@@ -253,7 +253,8 @@ async fn drain(worker: &Rc<Worker>) {
     if let rt::Either::First(()) = rt::select2(all_left(worker), late).await {
         return;
     }
-    worker.cut.add(worker.registry.len() as u64, worker.metrics.scripts_running.get());
+    // Connections count themselves: they may hear of it before this does. A script takes until the next turn to end.
+    worker.cut.add(0, worker.metrics.scripts_running.get());
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
