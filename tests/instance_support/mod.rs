@@ -137,13 +137,16 @@ impl Home {
 
     fn processes(&self) -> Vec<(i32, String)> {
         let ours = format!("XDG_RUNTIME_DIR={}", self.path().join("run").display());
+        let scripts = crate::support::processes_in(self.path());
         let entries = fs::read_dir("/proc").expect("/proc");
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let of = |pid: i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
             let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let is_ours = environ.split(|byte| *byte == 0).any(|variable| variable == ours.as_bytes());
-            is_ours.then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+            // Scripts have another environment, and run in their own folder.
+            let is_script = || scripts.contains(&pid);
+            (is_ours || is_script()).then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
         };
         pids.filter_map(of).collect()
     }
