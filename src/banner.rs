@@ -15,6 +15,17 @@ pub(crate) struct Started<'a> {
     pub(crate) cpus: &'a CpuPlan,
     /// The engine that was chosen, in words.
     pub(crate) engine: &'a str,
+    /// Its name, if it has one.
+    pub(crate) instance: Option<Instance<'a>>,
+}
+
+/// What a server that is an instance knows about that.
+#[derive(Clone, Copy)]
+pub(crate) struct Instance<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) pid: i32,
+    /// Where its output goes, if it is in the background.
+    pub(crate) log: Option<&'a Path>,
 }
 
 /// How a text is to look.
@@ -29,6 +40,7 @@ pub(crate) enum Look {
 /// The lines that a server prints once it listens. Plain, each line is a name, a space and a value.
 pub(crate) fn started(facts: &Started<'_>, look: Look) -> String {
     let mut rows: Vec<(&str, String)> = Vec::new();
+    rows.extend(facts.instance.map(|instance| ("instance", format!("{} (pid {})", instance.name, instance.pid))));
     rows.extend(facts.listen.iter().map(|listen| ("listening", url(listen))));
     for site in &facts.options.sites {
         rows.push(("files", site.root.display().to_string()));
@@ -37,7 +49,9 @@ pub(crate) fn started(facts: &Started<'_>, look: Look) -> String {
     rows.push(("cores", cores(facts.cpus)));
     rows.push(("engine", facts.engine.to_owned()));
     rows.push(("limits", main_limits(facts.options)));
-    let stop = stop(facts.options);
+    let log = facts.instance.and_then(|instance| instance.log);
+    rows.extend(log.map(|log| ("log", log.display().to_string())));
+    let stop = stop(facts.options, facts.instance.filter(|instance| instance.log.is_some()));
     match look {
         Look::Plain => {
             rows.push(("stop", stop));
@@ -105,9 +119,12 @@ fn main_limits(options: &Options) -> String {
     format!("{programs}head {head} in {time}, idle {idle}")
 }
 
-fn stop(options: &Options) -> String {
+fn stop(options: &Options, background: Option<Instance<'_>>) -> String {
     let drain = Unit::Millis.show(options.drain_ms_max);
-    format!("Ctrl-C (or SIGTERM) stops it; what is in flight gets {drain}")
+    match background {
+        Some(instance) => format!("ucaffeine -s -n {} stops it; what is in flight gets {drain}", instance.name),
+        None => format!("Ctrl-C (or SIGTERM) stops it; what is in flight gets {drain}"),
+    }
 }
 
 /// What `--explain` is given.
@@ -203,7 +220,7 @@ mod tests {
 
     fn text(listen: &[Listen], look: Look) -> String {
         let cpus = cpus(2, None, Some(8));
-        started(&Started { listen, options: &options(), cpus: &cpus, engine: "uring" }, look)
+        started(&Started { listen, options: &options(), cpus: &cpus, engine: "uring", instance: None }, look)
     }
 
     #[test]

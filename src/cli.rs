@@ -1,10 +1,14 @@
 //! What was typed. The flags and their help follow from the tables in [`config`](crate::config); nothing is judged here.
 
+mod instances;
+
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::{CONFIG_VARIABLE, Given, Group, Kind, LIMITS, Layer, Limit, NONE, Origin, SETTINGS, Setting};
+
+pub(crate) use instances::Action;
 
 /// The command line, as it was typed.
 #[derive(Debug)]
@@ -12,8 +16,9 @@ pub(crate) struct Typed {
     pub(crate) flags: Layer,
     /// `--config`.
     pub(crate) file: Option<Given>,
-    /// `--explain`: say what would be done, and do not do it.
-    pub(crate) explain: bool,
+    /// `--name`.
+    pub(crate) name: Option<OsString>,
+    pub(crate) action: Action,
 }
 
 /// Reads the command line; the error is also how `--help` and `--version` answer.
@@ -34,7 +39,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Typ
         take(&matches, limit.name, limit.name, &mut flags);
     }
     let file = matches.get_one::<OsString>("config").map(|text| given("config", text.clone()));
-    Ok(Typed { flags, file, explain: matches.get_flag("explain") })
+    let name = matches.get_one::<OsString>("name").cloned();
+    Ok(Typed { flags, file, name, action: instances::action(&matches) })
 }
 
 /// The positional argument; another spelling of `--path`.
@@ -54,7 +60,7 @@ fn given(typed: &str, text: OsString) -> Given {
 /// The command line that is understood.
 pub(crate) fn command() -> Command {
     let serving = Group::Serving.heading();
-    Command::new("ucaffeine")
+    let command = Command::new("ucaffeine")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serves a folder over HTTP/1.1, and runs the CGI programs in it: one pinned thread per core.")
         .override_usage("ucaffeine [DIR] [FLAGS]")
@@ -85,7 +91,8 @@ pub(crate) fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Say what would be done and why: CPUs, engine, every setting and limit; then exit")
                 .help_heading(serving),
-        )
+        );
+    instances::add(command)
         .args(SETTINGS.iter().filter(|setting| setting.group != Group::Serving).map(setting_arg))
         .args(LIMITS.iter().map(limit_arg))
         .mut_arg("no-cgi", |arg| arg.conflicts_with("cgi"))
@@ -130,6 +137,7 @@ const AFTER_SHORT: &str = "\
 Examples:
   ucaffeine ./site                    files, and the programs in ./site/cgi-bin, on port 8080
   ucaffeine ./site -b 0.0.0.0 -p 80   the same, for everybody
+  ucaffeine -D -n api -p 8081         in the background; -L lists, -s -n api stops it
   ucaffeine --explain                 what would be done here, and why
 
 --help tells about every limit.";
@@ -141,6 +149,13 @@ Examples:
   ucaffeine --explain                 what would be done here, and why
   ucaffeine --cgi /git=/usr/lib/git-core/git-http-backend \\
             --cgi-env GIT_PROJECT_ROOT=/srv/git
+
+Instances:
+  ucaffeine -D -n api -p 8081         start one in the background; it serves ~/.config/ucaffeine/api
+  ucaffeine -d hello.sh -n api        put a program there; it says the URL
+  ucaffeine -L                        what runs
+  ucaffeine -l -n api --follow        its log
+  ucaffeine -s -n api                 drain and stop it
 
 Values:
   SIZE is bytes, or a number with KiB, MiB or GiB (64KiB).
@@ -159,7 +174,7 @@ Stopping:
   most --drain-ms-max; a second one ends it at once.
 
 Exit codes:
-  0 stopped as asked, 2 wrong usage, 3 wrong configuration, 4 cannot bind,
+  0 stopped as asked, 1 it failed (no such instance, ...), 2 wrong usage, 3 wrong configuration, 4 cannot bind,
   5 engine unavailable";
 
 #[cfg(test)]
@@ -167,6 +182,7 @@ mod tests {
     use super::*;
 
     const PAGE: &str = include_str!("../docs/configuration.md");
+    const INSTANCES: &str = include_str!("../docs/instances.md");
     const MAN: &str = include_str!("../docs/ucaffeine.1");
 
     #[test]
@@ -199,9 +215,13 @@ mod tests {
             let man = format!("\\-\\-{}", setting.name.replace('-', "\\-"));
             assert!(MAN.contains(&man), "docs/ucaffeine.1 lacks {man}");
         }
-        for flag in ["config", "explain"] {
-            assert!(PAGE.contains(&format!("`--{flag}")) && MAN.contains(&format!("\\-\\-{flag}")), "{flag}");
-        }
+        let instances = ["name", "daemon", "stop", "timeout", "list-instances", "json", "log", "follow", "reset-logs"];
+        let of_a_page = |page: &str, flag: &str| {
+            let man = format!("\\-\\-{}", flag.replace('-', "\\-"));
+            assert!(page.contains(&format!("`--{flag}")) && MAN.contains(&man), "{flag}");
+        };
+        ["config", "explain"].iter().for_each(|flag| of_a_page(PAGE, flag));
+        instances.iter().chain(&["deploy", "to", "rollback"]).for_each(|flag| of_a_page(INSTANCES, flag));
     }
 
     /// The other direction: nothing that is documented is unknown.
@@ -218,7 +238,9 @@ mod tests {
             })
             .chain(["help".into(), "version".into()])
             .collect();
-        let text = format!("{PAGE}\n{}", MAN.replace("\\-", "-"));
+        // What is about installing has the flags of other programs.
+        let instances = INSTANCES.split("## Installing").next().unwrap_or_default();
+        let text = format!("{PAGE}\n{instances}\n{}", MAN.replace("\\-", "-"));
         for flag in text.split("--").skip(1) {
             let name: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             let rule = name.is_empty() || name.starts_with('-');
@@ -237,7 +259,9 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let given = given("config", path.into());
         // Nothing but the folders and programs, which are not on this machine, may be wrong with it.
-        let problems = crate::config::Config::resolve(Layer::default(), Some(given), &[]).err().unwrap_or_default();
+        let problems = crate::config::Config::resolve(Layer::default(), Some(given), &[], Layer::default())
+            .err()
+            .unwrap_or_default();
         for problem in problems {
             assert!(problem.what.contains("no such file") || problem.what.contains("nothing is mounted"), "{problem}");
         }

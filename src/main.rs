@@ -4,36 +4,40 @@
 mod banner;
 mod cli;
 mod config;
+mod instance;
 mod log;
 mod rehearse;
+mod run;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 use ucaffeine::rt;
 use ucaffeine::rt::confine;
 use ucaffeine::rt::cpu::{self, CpuFacts};
-use ucaffeine::rt::process::orphans;
-use ucaffeine::rt::signal::{Signal, Signals};
-use ucaffeine::serve::{Server, StartError};
 
-use banner::{Explained, Look, Started};
-use config::{Config, Problem, ProblemKind};
+use banner::Explained;
+use cli::{Action, Typed};
+use config::{Config, Layer, Problem, ProblemKind};
+use instance::{Deploy, Failed, Folders};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_CONFIGURATION: u8 = 3;
-const EXIT_BIND: u8 = 4;
-const EXIT_ENGINE: u8 = 5;
+
+/// Changes how much is logged.
+type Level = reload::Handle<LevelFilter, Registry>;
 
 fn main() -> ExitCode {
     // Before anything else: this process is to become a script.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == confine::VERB) {
         return confine::main(std::env::args_os().skip(2));
     }
-    let colour = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(log::Log).with_ansi(colour).with_target(false).init();
+    let level = log_to_stderr();
     if std::env::args_os().nth(1).is_some_and(|verb| verb == rehearse::VERB) {
         return rehearsed();
     }
@@ -42,10 +46,48 @@ fn main() -> ExitCode {
         Err(answer) => return answered(&answer),
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    match Config::resolve(typed.flags, typed.file, &environment) {
+    match typed.action {
+        Action::Run | Action::Explain | Action::InBackground { .. } => serve(typed, &environment, &level),
+        Action::Completions(shell) => {
+            clap_complete::generate(shell, &mut cli::command(), "ucaffeine", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        _ => match Folders::find(&environment).map_err(Failed::new).and_then(|folders| control(&typed, &folders)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => complain(&failed),
+        },
+    }
+}
+
+/// Standard error is the log: of a terminal, of a service manager, or, in the background, the file that stands there.
+fn log_to_stderr() -> Level {
+    use std::io::IsTerminal;
+    let (filter, level) = reload::Layer::new(LevelFilter::INFO);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(log::Log).with_target(false).with_ansi(colour);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    level
+}
+
+/// Serves, or says what that would be like.
+fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> ExitCode {
+    let explain = typed.action == Action::Explain;
+    let instance = match run::instance(&typed, environment) {
+        Ok(instance) => instance,
+        Err(failed) => return complain(&failed),
+    };
+    let defaults = instance.as_ref().map(run::Instance::defaults).unwrap_or_default();
+    match Config::resolve(typed.flags, typed.file, environment, defaults) {
         Err(problems) => refused(&problems),
-        Ok(config) if typed.explain => explain(&config),
-        Ok(config) => run(config),
+        Ok(config) if explain => self::explain(&config),
+        Ok(config) => {
+            // Fails only when there is no subscriber any more.
+            let _ = level.reload(config.log_level);
+            match run::run(config, instance, level) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failed) => complain(&failed),
+            }
+        }
     }
 }
 
@@ -57,100 +99,43 @@ fn rehearsed() -> ExitCode {
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let server = &rehearsal.server;
-    let config = match Config::resolve(server.flags.clone(), server.file.clone(), &environment) {
+    let config = match Config::resolve(server.flags.clone(), server.file.clone(), &environment, Layer::default()) {
         Ok(config) => config,
         Err(problems) => return refused(&problems),
     };
     match rehearse::run(config.options, &rehearsal) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => failed(&error.to_string(), exit_code(&error).into()),
+        Err(error) => complain(&Failed { code: run::exit_code(&error), why: error.to_string() }),
     }
 }
 
-/// Binds, starts the cores, says so, waits for the signal, drains.
-fn run(config: Config) -> ExitCode {
-    // Before any thread exists, so that all of them inherit the mask and the signals come to us.
-    let signals = match Signals::new(&[Signal::INT, Signal::TERM]) {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot wait for signals: {error}"), ExitCode::FAILURE),
-    };
-    log::start();
-    let has_scripts = config.options.sites.iter().any(|site| !site.mounts.is_empty());
-    if has_scripts && let Err(error) = orphans::become_subreaper() {
-        tracing::warn!(%error, "what scripts leave behind goes to init");
-    }
-    let server = match Server::start(config.options.clone()) {
-        Ok(server) => server,
-        Err(error) => {
-            log::finish();
-            return failed(&error.to_string(), exit_code(&error).into());
+/// Everything about instances but serving as one.
+fn control(typed: &Typed, folders: &Folders) -> Result<(), Failed> {
+    let name = || run::name(typed.name.as_deref().unwrap_or_default());
+    match &typed.action {
+        Action::Daemon => {
+            use std::io::IsTerminal;
+            let look = if std::io::stdout().is_terminal() { "terminal" } else { "plain" };
+            instance::daemon::start(folders, &name()?, look)
         }
-    };
-    let look = if std::io::stdout().is_terminal() { Look::Terminal } else { Look::Plain };
-    let facts = Started {
-        listen: server.listening(),
-        options: &config.options,
-        cpus: server.plan(),
-        engine: "uring (io_uring, one ring a core)",
-    };
-    print(&banner::started(&facts, look));
-    wait(&signals, &server, has_scripts);
-    drop(server);
-    log::finish();
-    ExitCode::SUCCESS
-}
-
-/// How often what scripts have left behind is looked for and reaped.
-const ORPHANS_EVERY: Duration = Duration::from_secs(1);
-
-/// From the first signal on the server drains, from the second it cuts; meanwhile, orphans are reaped.
-fn wait(signals: &Signals, server: &Server, has_scripts: bool) {
-    let (stopped, stopping) = std::sync::mpsc::channel::<()>();
-    let stopper = server.stopper();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            server.wait_stopped();
-            drop(stopped);
-        });
-        let mut signalled = false;
-        loop {
-            let every = if signalled { ORPHANS_EVERY / 20 } else { ORPHANS_EVERY };
-            match signals.wait_timeout(every) {
-                Ok(None) => {}
-                Ok(Some(_)) if signalled => stopper.cut(),
-                Ok(Some(_)) => {
-                    signalled = true;
-                    stopper.drain();
-                }
-                Err(error) => {
-                    tracing::error!(%error, "cannot wait for signals: stopping");
-                    return stopper.cut();
-                }
+        Action::Stop { timeout } => instance::stop(folders, &name()?, *timeout).map(|said| print(&format!("{said}\n"))),
+        Action::List { json } => instance::list(folders, *json).map(|text| print(&text)),
+        Action::Log { follow } => {
+            let name = name()?;
+            if let Some(given) = typed.flags.last("log-level") {
+                instance::set_level(folders, &name, &given.text.to_string_lossy())?;
             }
-            if has_scripts {
-                // NotFound: a kernel without CONFIG_PROC_CHILDREN; then orphans stay zombies until we end.
-                let _ = orphans::reap(|_| false);
-            }
-            if stopping.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
-                return;
-            }
+            instance::show_log(folders, &name, *follow, &mut std::io::stdout())
         }
-    });
-}
-
-fn exit_code(error: &StartError) -> u8 {
-    match error {
-        StartError::Bind { .. } => EXIT_BIND,
-        StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
-        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) => EXIT_CONFIGURATION,
-        _ => 1,
+        Action::ResetLogs => instance::reset_log(folders, &name()?),
+        Action::Deploy { what, to } => {
+            let order = Deploy { what: what.into(), to: to.clone() };
+            instance::deploy(folders, &name()?, &order).map(|said| print(&said))
+        }
+        Action::Rollback => instance::rollback(folders, &name()?).map(|said| print(&said)),
+        Action::Run | Action::Explain | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
     }
-}
-
-fn failed(why: &str, code: ExitCode) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "ucaffeine: {why}");
-    code
 }
 
 fn explain(config: &Config) -> ExitCode {
@@ -183,6 +168,15 @@ fn refused(problems: &[Problem]) -> ExitCode {
         true => EXIT_USAGE.into(),
         false => EXIT_CONFIGURATION.into(),
     }
+}
+
+/// One line of our own; what an instance said that did not start is as it said it.
+fn complain(failed: &Failed) -> ExitCode {
+    let _ = match failed.why.strip_suffix('\n') {
+        Some(said) => writeln!(std::io::stderr(), "{said}"),
+        None => writeln!(std::io::stderr(), "ucaffeine: {}", config::one_line(&failed.why)),
+    };
+    failed.code.into()
 }
 
 /// `ucaffeine --explain | head` closes the pipe early; that is no error.

@@ -66,7 +66,7 @@ fn version_is_one_line() {
 fn flags_that_do_not_exist_are_usage_errors() {
     let folder = folder();
     refused(folder.path(), &["--prot", "1"], 2, "--port");
-    for flag in ["--daemon", "--name", "--no-such-flag", "--stop"] {
+    for flag in ["--demon", "--names", "--halt"] {
         refused(folder.path(), &[flag], 2, "unexpected argument");
     }
     refused(folder.path(), &["a", "b"], 2, "unexpected argument");

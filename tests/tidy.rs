@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules a layer may name. A top-level module of `src/` that is not here is a fault: place it first.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("main", &["cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"]),
+    ("main", &["run", "cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"]),
+    ("run", &["cli", "config", "instance", "serve", "banner", "log", "rt", "main"]),
     ("log", &[]),
     ("rehearse", &["cli", "serve"]),
-    ("cli", &["config", "serve", "http", "site"]),
+    // The hidden flag by which an instance starts itself in the background.
+    ("cli", &["config", "instance", "serve", "http", "site"]),
     ("config", &["cli", "serve", "http", "site"]),
     // It prints the plan of CPUs.
     ("banner", &["config", "serve", "http", "site", "rt"]),

@@ -17,9 +17,11 @@ mod units;
 
 use std::ffi::OsString;
 
+use tracing::level_filters::LevelFilter;
 use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
 
 pub(crate) use limits::{LIMITS, Limit};
+pub(crate) use mounts::at_root;
 pub(crate) use problem::{Problem, ProblemKind, one_line};
 pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
 pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
@@ -32,6 +34,10 @@ use sources::Layers;
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) options: Options,
+    /// How much is logged.
+    pub(crate) log_level: LevelFilter,
+    /// Whether programs may be run at all.
+    pub(crate) programs: bool,
     /// Every setting and limit with its value and its origin, for `--explain`.
     pub(crate) settled: Vec<Settled>,
 }
@@ -48,18 +54,22 @@ pub(crate) struct Settled {
 }
 
 impl Config {
-    /// Decides. `file` is what `--config` says, `environment` what this process was given.
+    /// Decides. `file` is what `--config` says, `environment` what this process was given, `defaults` what holds where nobody says
+    /// anything, and is not the default of everybody.
     pub(crate) fn resolve(
         flags: Layer,
         file: Option<Given>,
         environment: &[(OsString, OsString)],
+        defaults: Layer,
     ) -> Result<Config, Vec<Problem>> {
-        let layers = Layers([flags, Layer::from_environment(environment)?, read_file(file, environment)?]);
+        let file = read_file(file, environment)?.or(defaults);
+        let layers = Layers([flags, Layer::from_environment(environment)?, file]);
         let mut problems = Vec::new();
         let listen = listen::listen(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
         let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
+        let log_level = decide(&layers, "log-level", LevelFilter::INFO, log_level, &mut problems);
         let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
         let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
@@ -86,7 +96,7 @@ impl Config {
             return Err(problems);
         }
         let settled = settled(&layers, &mut options);
-        Ok(Config { options, settled })
+        Ok(Config { options, log_level, programs, settled })
     }
 }
 
@@ -144,6 +154,24 @@ fn engine(given: &Given) -> Result<Engine, Problem> {
         let hint = did_you_mean(text, Engine::NAMES.iter().map(|(name, _)| name.to_string()));
         given.unreadable(format!("not an engine; auto, uring or epoll{hint}"))
     })
+}
+
+/// The names of the levels, the quietest first.
+pub(crate) const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// The level of that name, in any case.
+pub(crate) fn level(name: &str) -> Option<LevelFilter> {
+    LEVELS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, level)| level)
+}
+
+fn log_level(given: &Given) -> Result<LevelFilter, Problem> {
+    level(given.str()?).ok_or_else(|| given.unreadable("not a level; error, warn, info, debug or trace"))
 }
 
 fn access_log(given: &Given) -> Result<AccessLog, Problem> {

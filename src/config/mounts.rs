@@ -146,6 +146,28 @@ fn mount_cgi_bin(site: &mut SiteConfig) {
     }
 }
 
+/// The same site at another root: what was mounted from inside the old one is mounted from inside the new one, if it is there.
+pub(crate) fn at_root(site: &SiteConfig, root: &Path, programs: bool) -> SiteConfig {
+    let mut moved = SiteConfig { root: root.to_owned(), mounts: Vec::new(), ..site.clone() };
+    for mount in &site.mounts {
+        let target = match mount.target.strip_prefix(&site.root) {
+            Ok(inside) => root.join(inside),
+            Err(_) => mount.target.clone(),
+        };
+        let is_there = match mount.kind {
+            MountKind::Folder => target.is_dir(),
+            MountKind::Program => target.is_file(),
+        };
+        if is_there {
+            moved.mounts.push(MountConfig { target, ..mount.clone() });
+        }
+    }
+    if programs {
+        mount_cgi_bin(&mut moved);
+    }
+    moved
+}
+
 /// What may be shown of a `--cgi-env`: its value may be a secret, and messages end in logs.
 pub(crate) fn without_value(text: &OsStr) -> OsString {
     let name = text.as_bytes().split(|&byte| byte == b'=').next().unwrap_or_default();

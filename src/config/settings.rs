@@ -105,6 +105,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "off",
     },
     Setting {
+        name: "log-level",
+        short: None,
+        alias: None,
+        kind: Kind::One("LEVEL"),
+        group: Group::Serving,
+        help: "Log this much: error, warn, info, debug or trace",
+        more: "",
+        default: "info",
+    },
+    Setting {
         name: "cache-control",
         short: None,
         alias: None,

@@ -54,6 +54,19 @@ impl Layer {
         self.0.entry(name).or_default().push(given);
     }
 
+    /// What it says last about a thing.
+    pub(crate) fn last(&self, name: &str) -> Option<&Given> {
+        self.0.get(name)?.last()
+    }
+
+    /// With what the other says about things that this one says nothing about.
+    pub(crate) fn or(mut self, other: Layer) -> Layer {
+        for (name, values) in other.0 {
+            self.0.entry(name).or_insert(values);
+        }
+        self
+    }
+
     /// What the environment says. An empty variable says nothing; an unknown one of ours is a mistake.
     pub(crate) fn from_environment(environment: &[(OsString, OsString)]) -> Result<Layer, Vec<Problem>> {
         let mut layer = Layer::default();

@@ -25,6 +25,7 @@ use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
 use super::parts::Parts;
+use super::sites::Sites;
 use super::transfer::Slice;
 use super::worker::Worker;
 use super::{cgi, error_page};
@@ -42,9 +43,9 @@ pub(super) enum Step {
     /// Send what has gathered: it is much.
     Flush,
     /// Find out what is at a path of a site, and come back with it.
-    Learn { site: usize, path: Box<[u8]>, look: Look },
+    Learn { sites: Rc<Sites>, site: usize, path: Box<[u8]>, look: Look },
     /// The same, of the page for an error.
-    LearnPage { site: usize, path: Box<[u8]>, failure: Failure },
+    LearnPage { sites: Rc<Sites>, site: usize, path: Box<[u8]>, failure: Failure },
     /// List a folder, and come back with the page.
     List(listing::Order),
     /// Send what has gathered and these bytes.
@@ -95,7 +96,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             }
             Event::Request { request, head_len } => {
                 let log = worker.log.as_ref();
-                let answer = Answer { worker, request: &request, peer: link.peer.as_deref(), log };
+                let sites = worker.sites();
+                let answer = Answer { worker, sites: &sites, request: &request, peer: link.peer.as_deref(), log };
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -109,7 +111,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
-                let (_, step) = answer.write(decided, out, conn.keep_alive());
+                let ((status, _), step) = answer.write(decided, out, conn.keep_alive());
+                worker.metrics.answered(status);
                 input.consume(head_len);
                 if let Some(step) = step.or_else(|| finish(worker, link)) {
                     return step;
@@ -133,7 +136,8 @@ pub(super) enum Redirect {
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
     // The client asked for something else: that request's line is written when its reply is over.
-    let answer = Answer { worker, request, peer: link.peer.as_deref(), log: None };
+    let sites = worker.sites();
+    let answer = Answer { worker, sites: &sites, request, peer: link.peer.as_deref(), log: None };
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
@@ -156,17 +160,19 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
 /// The answer to what is not a request, or not one that can be served; or what is missing for it. No site was asked for, so
 /// a page is that of the one that answers for every host.
 fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal, learned: Learned) -> Option<Step> {
+    let sites = worker.sites();
     use crate::http::request::Version;
-    let site = site::select(&worker.sites, b"");
+    let site = site::select(&sites.list, b"");
     let page = match learned {
         Learned::Page(page) => Some(page.1),
-        _ => match error_page::known(worker, site, Failure::new(refusal.status)) {
+        _ => match error_page::known(worker, &sites, site, Failure::new(refusal.status)) {
             error_page::Known::BuiltIn => None,
             error_page::Known::Page(entry) => Some(entry),
             error_page::Known::Missing(step) => return Some(step),
         },
     };
     worker.metrics.requests.add(1);
+    worker.metrics.answered(refusal.status);
     let date = worker.date();
     let context = HeadContext {
         version: Version::Http11,
@@ -194,6 +200,7 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
 /// One request and what is needed to answer it.
 struct Answer<'a> {
     worker: &'a Worker,
+    sites: &'a Rc<Sites>,
     request: &'a Request<'a>,
     peer: Option<&'a str>,
     /// Where its line goes, if it gets one.
@@ -236,11 +243,22 @@ type Written = (Status, u64);
 
 impl<'a> Answer<'a> {
     fn decide(&self, learned: Learned) -> Decision<'a> {
-        let worker = self.worker;
-        let index = site::select(&worker.sites, self.request.host);
-        match (self.find(index, learned), worker.sites[index].options.pages.error_pages.is_empty()) {
+        let index = site::select(&self.sites.list, self.request.host);
+        let learned = self.of_this_tree(index, learned);
+        match (self.find(index, learned), self.sites.list[index].options.pages.error_pages.is_empty()) {
             (decided, true) => decided,
             (decided, false) => self.with_page(index, decided),
+        }
+    }
+
+    /// What was learned in a tree that has been replaced meanwhile is forgotten: the request begins again in the new one. A
+    /// script that was found is a path in the old tree and runs there; a listing is that of the old.
+    fn of_this_tree(&self, site: usize, learned: Learned) -> Learned {
+        let generation = self.sites.list[site].generation;
+        match &learned {
+            Learned::File(_, entry) if entry.generation != generation => Learned::Nothing,
+            Learned::Page(page) if page.1.generation != generation => Learned::Nothing,
+            _ => learned,
         }
     }
 
@@ -248,7 +266,7 @@ impl<'a> Answer<'a> {
     fn find(&self, index: usize, learned: Learned) -> Decision<'a> {
         let (worker, request) = (self.worker, self.request);
         let mut path = worker.path.borrow_mut();
-        match (route(&worker.sites[index], request, &mut path), learned) {
+        match (route(&self.sites.list[index], request, &mut path), learned) {
             (route, Learned::Page(page)) => {
                 let (failure, entry) = *page;
                 // An error page may not be stored, so what it depends on matters to nobody.
@@ -265,7 +283,8 @@ impl<'a> Answer<'a> {
                 Err(status) => Decision::Reply(Reply::error(status), Asked::Script),
             },
             (Route::Cgi(cgi), _) => {
-                let wanted = cgi::Wanted { site: index, route: cgi, rest: path.as_slice().into() };
+                let sites = Rc::clone(self.sites);
+                let wanted = cgi::Wanted { sites, site: index, route: cgi, rest: path.as_slice().into() };
                 Decision::Missing(Step::FindScript(Box::new(wanted)))
             }
         }
@@ -274,7 +293,7 @@ impl<'a> Answer<'a> {
     /// Looks where `resolve` says, until there is an answer or something is not known. Each look is a later one than the one
     /// before it, so there are few.
     fn search(&self, index: usize, path: &[u8], named: Named, learned: Learned) -> Decision<'a> {
-        let site = &self.worker.sites[index];
+        let site = &self.sites.list[index];
         let search = Search { site, request: self.request, path, named };
         let mut next = match learned {
             Learned::File(look, entry) => self.judge(index, &search, look, entry),
@@ -296,14 +315,14 @@ impl<'a> Answer<'a> {
     /// What is known to be at a path, or the step that finds it out.
     fn look(&self, site: usize, path: &[u8], look: Look) -> Result<Rc<Entry>, Step> {
         let worker = self.worker;
-        match worker.files[site].get(path, worker.now_ms()) {
+        match self.sites.files[site].get(path, worker.now_ms()) {
             Some(entry) => {
                 worker.metrics.cache_hits.add(1);
                 Ok(entry)
             }
             None => {
                 worker.metrics.cache_misses.add(1);
-                Err(Step::Learn { site, path: path.into(), look })
+                Err(Step::Learn { sites: Rc::clone(self.sites), site, path: path.into(), look })
             }
         }
     }
@@ -316,7 +335,7 @@ impl<'a> Answer<'a> {
             Verdict::Look(next) => return ControlFlow::Continue(next),
             Verdict::List(wanted) => {
                 let path = search.place(look, &mut Vec::new()).into();
-                Decision::Missing(Step::List(listing::Order { site, path, wanted }))
+                Decision::Missing(Step::List(listing::Order { sites: Rc::clone(self.sites), site, path, wanted }))
             }
         })
     }
@@ -345,7 +364,7 @@ impl<'a> Answer<'a> {
             _ => return decided,
         };
         let Some(failure) = failure else { return decided };
-        match error_page::known(self.worker, site, failure) {
+        match error_page::known(self.worker, self.sites, site, failure) {
             error_page::Known::BuiltIn => decided,
             error_page::Known::Page(entry) => Decision::Failed(failure, entry, asked),
             error_page::Known::Missing(step) => Decision::Missing(step),
@@ -468,8 +487,8 @@ impl<'a> Answer<'a> {
 
     /// Where the files of a site are, its rules apply, whether or not there is one.
     fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
-        let index = site::select(&self.worker.sites, self.request.host);
-        Place { rules: &self.worker.sites[index].options.headers, path }
+        let index = site::select(&self.sites.list, self.request.host);
+        Place { rules: &self.sites.list[index].options.headers, path }
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {

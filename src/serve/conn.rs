@@ -158,8 +158,8 @@ fn act<'a>(
 ) -> Pin<Box<dyn Future<Output = Result<After, Cut>> + 'a>> {
     match step {
         // The usual one, at the size that it has.
-        Step::Learn { site, path, look } => Box::pin(async move {
-            let entry = worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await;
+        Step::Learn { sites, site, path, look } => Box::pin(async move {
+            let entry = sites.files[site].learn(&sites.list[site], &path, worker.unix_s()).await;
             Ok(After::GoOn(Learned::File(look, entry)))
         }),
         step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_)) => {

@@ -8,6 +8,7 @@ use crate::site::static_file::{FileFacts, Found};
 use super::answer::{self, Step};
 use super::file_cache::{Content, Entry};
 use super::link::Link;
+use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
 
@@ -20,12 +21,12 @@ pub(super) enum Known {
     Missing(Step),
 }
 
-pub(super) fn known(worker: &Worker, site: usize, failure: Failure) -> Known {
-    let page = worker.sites.get(site).and_then(|site| site.options.pages.error_page(failure.status()));
+pub(super) fn known(worker: &Worker, sites: &Rc<Sites>, site: usize, failure: Failure) -> Known {
+    let page = sites.list.get(site).and_then(|site| site.options.pages.error_page(failure.status()));
     let Some(path) = page.map(str::as_bytes) else { return Known::BuiltIn };
-    match worker.files[site].get(path, worker.now_ms()) {
+    match sites.files[site].get(path, worker.now_ms()) {
         Some(entry) => Known::Page(entry),
-        None => Known::Missing(Step::LearnPage { site, path: path.into(), failure }),
+        None => Known::Missing(Step::LearnPage { sites: Rc::clone(sites), site, path: path.into(), failure }),
     }
 }
 
@@ -53,11 +54,11 @@ pub(super) async fn send(
     failure: Failure,
     context: HeadContext<'_>,
 ) -> Result<u64, Cut> {
-    let page = match known(worker, site, failure) {
+    let page = match known(worker, &worker.sites(), site, failure) {
         Known::BuiltIn => None,
         Known::Page(entry) => Some(entry),
-        Known::Missing(Step::LearnPage { path, .. }) => {
-            Some(worker.files[site].learn(&worker.sites[site], &path, worker.unix_s()).await)
+        Known::Missing(Step::LearnPage { sites, path, .. }) => {
+            Some(sites.files[site].learn(&sites.list[site], &path, worker.unix_s()).await)
         }
         Known::Missing(_) => None,
     };

@@ -1,6 +1,7 @@
 //! Lists a folder, away from the core: reading it blocks, and so would sorting ten thousand names.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::site::Site;
 use crate::site::listing::{Entry, EntryKind, Folder, ListingFacts, Names, Wanted, render, shows};
 
 use super::link::Link;
+use super::sites::Sites;
 use super::transfer;
 use super::worker::Worker;
 
@@ -27,6 +29,7 @@ const PAGE_BYTES_MAX: usize = 64 << 20;
 
 /// A folder that is to be listed.
 pub(super) struct Order {
+    pub(super) sites: Rc<Sites>,
     pub(super) site: usize,
     pub(super) path: Box<[u8]>,
     pub(super) wanted: Wanted,
@@ -51,9 +54,10 @@ pub(super) async fn list(link: &mut Link, worker: &Worker, order: Order) -> List
     if worker.listing_bytes.load(Ordering::Relaxed) > PAGE_BYTES_MAX {
         return Listed::Busy;
     }
-    let Ok(root) = worker.files[order.site].root().try_clone() else { return Listed::Busy };
-    let (site, entries_max) = (worker.sites[order.site].clone(), worker.options.files.listing_entries_max);
-    let work = blocking::run(move || page(&root, &site, &order.path, order.wanted, entries_max));
+    let Ok(root) = order.sites.files[order.site].root().try_clone() else { return Listed::Busy };
+    let (site, entries_max) = (order.sites.list[order.site].clone(), worker.options.files.listing_entries_max);
+    let Order { path, wanted, .. } = order;
+    let work = blocking::run(move || page(&root, &site, &path, wanted, entries_max));
     let waiting = time::timeout(Duration::from_millis(LISTING_MS_MAX), work);
     match transfer::unloading(link.transport.stream(), &mut link.input, waiting).await {
         Ok(Ok(Some((facts, bytes)))) => {

@@ -1,6 +1,9 @@
 //! What a core counts. Plain cells: one thread writes, a snapshot travels by message.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::http::status::Status;
 
 /// A number that only its core touches.
 #[derive(Default)]
@@ -27,6 +30,8 @@ pub(super) struct Metrics {
     pub(super) connections: Counter,
     /// Requests answered, errors included.
     pub(super) requests: Counter,
+    /// Of them, those that were answered with a 5xx.
+    pub(super) errors: Counter,
     /// Files answered from memory.
     pub(super) cache_hits: Counter,
     /// Files looked up.
@@ -43,6 +48,41 @@ pub(super) struct Metrics {
     pub(super) scripts_running: Counter,
 }
 
+impl Metrics {
+    /// A request was answered, with this status.
+    pub(super) fn answered(&self, status: Status) {
+        self.errors.add(u64::from(status.code() >= 500));
+    }
+}
+
+/// What a stop had to end because the drain was over before it was.
+#[derive(Default)]
+pub(super) struct Cut {
+    connections: AtomicU64,
+    scripts: AtomicU64,
+}
+
+impl Cut {
+    pub(super) fn add(&self, connections: u64, scripts: u64) {
+        self.connections.fetch_add(connections, Ordering::Relaxed);
+        self.scripts.fetch_add(scripts, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self) -> CutStats {
+        let (connections, scripts) = (self.connections.load(Ordering::Relaxed), self.scripts.load(Ordering::Relaxed));
+        CutStats { connections, scripts }
+    }
+}
+
+/// How much was cut at a stop, instead of finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CutStats {
+    /// Connections, in the middle of a request or its reply.
+    pub connections: u64,
+    /// Scripts.
+    pub scripts: u64,
+}
+
 /// A snapshot of one core.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -55,6 +95,8 @@ pub struct CoreStats {
     pub connections_open: usize,
     /// Requests answered, errors included.
     pub requests: u64,
+    /// Of them, those that were answered with a 5xx.
+    pub errors: u64,
     /// Files answered from memory.
     pub cache_hits: u64,
     /// Files looked up.

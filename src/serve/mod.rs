@@ -30,6 +30,7 @@ mod places;
 mod registry;
 #[cfg(test)]
 mod sim_tests;
+mod sites;
 mod start;
 mod stop;
 mod transfer;
@@ -45,11 +46,12 @@ use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, Bounds};
-use options::{Engine, Listen, Options};
+use options::{Engine, Listen, Options, SiteConfig};
+use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
 pub use cgi::rehearsal::{Client, rehearse};
-pub use metrics::CoreStats;
+pub use metrics::{CoreStats, CutStats};
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
@@ -59,6 +61,12 @@ pub struct Server {
     cores: Vec<Core>,
     /// Disconnected when the last core has stopped.
     running: Mutex<mpsc::Receiver<Infallible>>,
+    /// How often the sites were replaced; locked while they are, so that all cores see the same order.
+    generation: Mutex<u32>,
+    cut: Arc<metrics::Cut>,
+    in_use: Arc<InUse>,
+    /// As it was started: what it may run at once is divided by these.
+    options: Arc<Options>,
 }
 
 struct Core {
@@ -73,6 +81,8 @@ struct Shared {
     /// What scripts are bound by, if by anything.
     bounds: Option<Arc<Bounds>>,
     stop: StopSignal,
+    cut: Arc<metrics::Cut>,
+    in_use: Arc<InUse>,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
     cores: usize,
@@ -173,6 +183,11 @@ impl Server {
         self.stop.raise(Stage::Draining);
     }
 
+    /// Whether it has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.has_reached(Stage::Draining)
+    }
+
     /// Ends what is still in flight. Returns at once.
     pub fn cut(&self) {
         self.stop.raise(Stage::Cutting);
@@ -208,6 +223,44 @@ impl Server {
                 receiver.recv().ok().flatten()
             })
             .collect()
+    }
+
+    /// Serves these sites from now on, and returns when every core does. A request is answered from the old ones or from the
+    /// new, never from some of both; one that begins after this has returned sees the new.
+    ///
+    /// # Errors
+    /// [`StartError::Site`]; the old ones are served as before, then.
+    pub fn replace_sites(&self, sites: &[SiteConfig]) -> Result<(), StartError> {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        // All that can fail comes first.
+        let opened = self
+            .cores
+            .iter()
+            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use))
+            .collect::<Result<Vec<_>, _>>()?;
+        *generation += 1;
+        let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
+        for (core, opened) in self.cores.iter().zip(opened) {
+            let acknowledge = acknowledge.clone();
+            core.remote.run(move || {
+                start::replace_sites(opened);
+                drop(acknowledge);
+            });
+        }
+        drop(acknowledge);
+        // Nothing is ever sent: it ends when the last core has dropped its sender, or has stopped.
+        let Err(mpsc::RecvError) = acknowledged.recv();
+        Ok(())
+    }
+
+    /// The roots that are served, and those from which something is still sent or run since before they were replaced.
+    pub fn roots_in_use(&self) -> Vec<PathBuf> {
+        self.in_use.roots()
+    }
+
+    /// What the stop has cut so far.
+    pub fn cut_stats(&self) -> CutStats {
+        self.cut.count()
     }
 
     fn join_all(&mut self) {

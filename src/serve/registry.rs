@@ -2,16 +2,21 @@
 //! server stops.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::rt;
+
+use super::metrics::Cut;
+use super::stop::{Stage, StopSignal};
 
 /// Idle connections that are told to go for one newcomer, at most.
 const EVICTED_AT_ONCE_MAX: usize = 32;
 
 /// Every connection has a seat for as long as it lives.
-#[derive(Default)]
 pub(super) struct Registry {
+    stop: StopSignal,
+    cut: Arc<Cut>,
     seats: RefCell<Vec<Seat>>,
     free: RefCell<Vec<u32>>,
     taken: Cell<usize>,
@@ -43,6 +48,11 @@ pub(super) struct SeatGuard<'r> {
 }
 
 impl Registry {
+    pub(super) fn new(stop: StopSignal, cut: Arc<Cut>) -> Registry {
+        let (seats, free, taken, leaving) = Default::default();
+        Registry { stop, cut, seats, free, taken, leaving }
+    }
+
     pub(super) fn sit(&self) -> SeatGuard<'_> {
         let mut seats = self.seats.borrow_mut();
         let seat = self.free.borrow_mut().pop().unwrap_or_else(|| {
@@ -135,6 +145,10 @@ impl SeatGuard<'_> {
 
 impl Drop for SeatGuard<'_> {
     fn drop(&mut self) {
+        // Whoever is still there when the drain is over was not finished with.
+        if self.registry.stop.has_reached(Stage::Cutting) {
+            self.registry.cut.add(1, 0);
+        }
         self.registry.seats.borrow_mut()[self.seat as usize] = FREE;
         self.registry.free.borrow_mut().push(self.seat);
         self.registry.taken.set(self.registry.taken.get() - 1);

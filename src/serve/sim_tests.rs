@@ -160,6 +160,8 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         admission: Admission::new(1, 1, &[]),
         bounds: None,
         stop: StopSignal::new(),
+        cut: Arc::default(),
+        in_use: Arc::default(),
         cpus: vec![0],
         cores: 1,
         nofile: 1024,

@@ -19,10 +19,10 @@ use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Bounds, Caps, MountRoot};
-use super::file_cache::FileCache;
+use super::cgi::{Admission, Bounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
+use super::sites::{self, Opened};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -52,7 +52,10 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
-    let mut server = Server { listening, plan, stop, cores: Vec::new(), running };
+    let options = Arc::clone(&shared.options);
+    let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
+    let mut server =
+        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, options };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -83,7 +86,7 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
 fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
     let nofile = net::raise_descriptor_limit();
     rt::raise_memlock_limit();
-    let caps: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
+    let caps = sites::caps(&options);
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
     let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
     Ok(Arc::new(Shared {
@@ -91,6 +94,8 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
         admission,
         bounds,
         stop: StopSignal::new(),
+        cut: Arc::default(),
+        in_use: Arc::default(),
         cpus: plan.allowed.clone(),
         cores: plan.cores,
         nofile,
@@ -144,25 +149,9 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let mut sites = Vec::new();
-    let mut files = Vec::new();
-    let mut mounts = Vec::new();
-    let mut numbered = 0;
-    for config in &options.sites {
-        let mut root = open_dir(&config.root)?;
-        // Also by a symlink a program's source is not to be had. Names are judged by `site::route`, places here.
-        let hidden = config.hidden.iter().map(|path| config.root.join(path));
-        let programs = config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
-        let shut = root.shut(hidden.chain(programs));
-        shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
-        files.push(FileCache::new(root, config.root.clone(), options.files.clone(), files_max));
-        let numbers = numbered..;
-        mounts.push(config.mounts.iter().zip(numbers).map(mount_root).collect::<Result<Vec<_>, _>>()?);
-        numbered += config.mounts.len();
-        sites.push(site(config));
-    }
+    let sites = Opened::open(&options.sites, 0, options, &shared.in_use)?.into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
-    Ok(Worker::new(sites, files, mounts, shared, spawner, log))
+    Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
 
 /// A page that cannot be had is no reason not to serve, and it may still come; but whoever named it should know.
@@ -182,25 +171,8 @@ fn warn_of_missing_pages(config: &SiteConfig) {
     }
 }
 
-fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
-    Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
-}
-
-fn caps(mount: &MountConfig) -> Caps {
-    Caps { running_max: mount.running_max, queued_max: mount.queued_max }
-}
-
-/// `number`: the mount's, over all sites, for admission.
-fn mount_root((config, number): (&MountConfig, usize)) -> Result<MountRoot, StartError> {
-    let dir = match config.kind {
-        MountKind::Folder => Some(open_dir(&config.target)?),
-        MountKind::Program => None,
-    };
-    Ok(MountRoot { dir, target: config.target.clone(), number })
-}
-
 /// The part of a site's configuration that decisions depend on.
-fn site(config: &SiteConfig) -> Site {
+pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
     let pairs = |env: &[super::options::EnvVar]| {
         env.iter().map(|var| (var.name.clone(), var.value.to_string_lossy().into_owned())).collect()
     };
@@ -216,7 +188,7 @@ fn site(config: &SiteConfig) -> Site {
     let hidden = config.hidden.iter().map(|path| format!("/{}", path.display())).collect();
     Site {
         names: config.names.clone(),
-        generation: 0,
+        generation,
         mounts: config.mounts.iter().map(mount).collect(),
         options: SiteOptions {
             env: pairs(&config.cgi_env),
@@ -279,6 +251,15 @@ fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<
     }
 }
 
+/// This thread's core serves these from now on. What is in the middle of a request keeps the old ones until it is over.
+pub(super) fn replace_sites(opened: Opened) {
+    WORKER.with_borrow(|worker| {
+        if let Some(worker) = worker {
+            worker.replace_sites(opened);
+        }
+    });
+}
+
 /// What this thread's core has counted; `None` on a thread that is none.
 pub(super) fn core_stats() -> Option<CoreStats> {
     WORKER.with_borrow(|worker| {
@@ -289,6 +270,7 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             connections: metrics.connections.get(),
             connections_open: worker.registry.len(),
             requests: metrics.requests.get(),
+            errors: metrics.errors.get(),
             cache_hits: metrics.cache_hits.get(),
             cache_misses: metrics.cache_misses.get(),
             slices_sent: metrics.slices_sent.get(),

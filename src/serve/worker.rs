@@ -19,16 +19,15 @@ use crate::rt::fs::ReadBuffers;
 use crate::rt::net::{Message, TcpListener, TcpStream};
 use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
-use crate::site::Site;
 
 use super::access_log::AccessLog;
 use super::cgi::{Admission, Bounds};
 use super::conn;
-use super::file_cache::FileCache;
-use super::metrics::Metrics;
+use super::metrics::{Cut, Metrics};
 use super::options::Options;
 use super::places::Places;
 use super::registry::Registry;
+use super::sites::{Opened, Sites};
 use super::stop::{Stage, StopSignal};
 use super::transfer::{Gathered, ZeroCopy};
 
@@ -45,10 +44,9 @@ const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// Everything that the connections of a core share. Never shared with another core.
 pub(super) struct Worker {
-    pub(super) sites: Vec<Site>,
-    /// One per site, by index.
-    pub(super) files: Vec<FileCache>,
-    pub(super) mounts: Vec<Vec<super::cgi::MountRoot>>,
+    sites: RefCell<Rc<Sites>>,
+    /// Large files that a cache keeps open.
+    files_max: usize,
     pub(super) limits: Limits,
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
@@ -60,6 +58,7 @@ pub(super) struct Worker {
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
     pub(super) stop: StopSignal,
+    pub(super) cut: Arc<Cut>,
     /// Room for the path of the request that is being routed.
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
@@ -89,17 +88,15 @@ struct Clock {
 
 impl Worker {
     pub(super) fn new(
-        sites: Vec<Site>,
-        files: Vec<FileCache>,
-        mounts: Vec<Vec<super::cgi::MountRoot>>,
+        sites: Sites,
+        files_max: usize,
         shared: &super::Shared,
         spawner: Spawner,
         log: Option<AccessLog>,
     ) -> Worker {
         Worker {
-            sites,
-            files,
-            mounts,
+            sites: RefCell::new(Rc::new(sites)),
+            files_max,
             limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
@@ -108,8 +105,9 @@ impl Worker {
             cpus: shared.cpus.clone(),
             log,
             metrics: Metrics::default(),
-            registry: Registry::default(),
+            registry: Registry::new(shared.stop.clone(), Arc::clone(&shared.cut)),
             stop: shared.stop.clone(),
+            cut: Arc::clone(&shared.cut),
             path: RefCell::default(),
             draining: Cell::new(false),
             listing_bytes: Arc::default(),
@@ -122,6 +120,17 @@ impl Worker {
             spare: RefCell::default(),
             spare_messages: RefCell::default(),
         }
+    }
+
+    /// What is served now. For one request; the next may see others.
+    pub(super) fn sites(&self) -> Rc<Sites> {
+        Rc::clone(&self.sites.borrow())
+    }
+
+    pub(super) fn replace_sites(&self, opened: Opened) {
+        let sites = opened.into_sites(&self.options.files, self.files_max);
+        let old = self.sites.replace(Rc::new(sites));
+        drop(old);
     }
 
     /// Milliseconds on the core's clock, the same for the whole turn.
@@ -244,6 +253,8 @@ async fn drain(worker: &Rc<Worker>) {
     if let rt::Either::First(()) = rt::select2(all_left(worker), late).await {
         return;
     }
+    // Connections count themselves: they may hear of it before this does. A script takes until the next turn to end.
+    worker.cut.add(0, worker.metrics.scripts_running.get());
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);

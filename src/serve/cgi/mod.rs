@@ -37,6 +37,7 @@ use journal::Journal;
 
 use super::access_log::{self, Pending};
 use super::link::{Addresses, Link};
+use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
 use super::{answer, error_page, learn};
@@ -57,6 +58,7 @@ pub(super) struct MountRoot {
 
 /// A request for a script that has to be found.
 pub(super) struct Wanted {
+    pub(super) sites: Rc<Sites>,
     pub(super) site: usize,
     pub(super) route: CgiRoute,
     /// The path after the mount's prefix, decoded.
@@ -65,6 +67,7 @@ pub(super) struct Wanted {
 
 /// A script, or why there is none.
 pub(super) struct Located {
+    sites: Rc<Sites>,
     site: usize,
     mount: usize,
     pub(super) place: Result<Place, Status>,
@@ -81,6 +84,8 @@ pub(super) struct Place {
 
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
+    /// Its folder stays for as long as the reply lasts.
+    _sites: Rc<Sites>,
     site: usize,
     command: Command,
     journal: Rc<Journal>,
@@ -102,14 +107,15 @@ pub(super) struct Call {
 /// Finds the script and the addresses that a request needs.
 pub(super) async fn locate(link: &Link, worker: &Worker, wanted: Box<Wanted>) -> Box<Located> {
     let addresses = link.addresses().await;
-    let place = find(worker, &wanted).await;
+    let place = find(&wanted).await;
     let request = worker.request_tag();
     if let Err(Refused::NotExecutable(file)) = &place {
         let journal = Journal::new(file.display().to_string(), request.clone());
         journal.warn("nobody may execute it (chmod +x): 403");
     }
     let place = place.map_err(|refused| refused.status());
-    Box::new(Located { site: wanted.site, mount: wanted.route.mount, place, addresses, request })
+    let Wanted { sites, site, route, .. } = *wanted;
+    Box::new(Located { sites, site, mount: route.mount, place, addresses, request })
 }
 
 /// Why a request has no script.
@@ -127,9 +133,9 @@ impl Refused {
     }
 }
 
-async fn find(worker: &Worker, wanted: &Wanted) -> Result<Place, Refused> {
-    let mount = &worker.sites[wanted.site].mounts[wanted.route.mount];
-    let root = &worker.mounts[wanted.site][wanted.route.mount];
+async fn find(wanted: &Wanted) -> Result<Place, Refused> {
+    let mount = &wanted.sites.list[wanted.site].mounts[wanted.route.mount];
+    let root = &wanted.sites.mounts[wanted.site][wanted.route.mount];
     let Some(dir) = root.dir.as_ref().filter(|_| wanted.route.kind == MountKind::Folder) else {
         let name = mount.prefix.clone().into_bytes();
         return Ok(Place { file: root.target.clone(), name, path_info: wanted.rest.to_vec() });
@@ -154,8 +160,8 @@ impl Call {
     /// Takes from the request all that the script will be told: the request itself does not outlive this step.
     pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
-        let site = &worker.sites[located.site];
-        let root = worker.files[located.site].root_path().as_os_str().as_bytes();
+        let site = &located.sites.list[located.site];
+        let root = located.sites.files[located.site].root_path().as_os_str().as_bytes();
         let mut path_translated = root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {
@@ -187,11 +193,12 @@ impl Call {
             command.directory(folder);
         }
         Some(Call {
+            _sites: Rc::clone(&located.sites),
             site: located.site,
             command,
             journal: Journal::new(place.file.display().to_string(), tag.clone()),
             tag,
-            mount: worker.mounts[located.site][located.mount].number,
+            mount: located.sites.mounts[located.site][located.mount].number,
             is_nph: script::is_nph(&place.name),
             framing: request.framing,
             expects_continue: request.expects_continue,
@@ -250,6 +257,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
             },
         }
     };
+    worker.metrics.answered(status);
     if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
         let remote = call.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
         access_log::finished(log, worker, &pending, &remote, status, bytes);

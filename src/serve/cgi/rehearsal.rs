@@ -128,9 +128,10 @@ impl Stage<'_> {
     /// The way to the script, as for any request.
     async fn locate(&self, client: &Client<'_>, request: &Request<'_>) -> Result<Located, Ending> {
         let worker = self.worker;
-        let site = site::select(&worker.sites, request.host);
+        let sites = worker.sites();
+        let site = site::select(&sites.list, request.host);
         let mut rest = Vec::new();
-        let route = match route(&worker.sites[site], request, &mut rest) {
+        let route = match route(&sites.list[site], request, &mut rest) {
             Route::Cgi(route) => route,
             Route::File(_) => return Err(ending(Status::NOT_FOUND, "no program is meant: such a path is a file's")),
             Route::Reply(reply) => return Err(ending(reply.status(), "no program is asked for this")),
@@ -138,15 +139,15 @@ impl Stage<'_> {
         if super::body_is_too_large(worker, request.framing) {
             return Err(ending(Status::CONTENT_TOO_LARGE, "the body is too large (cgi-body-bytes-max)"));
         }
-        let wanted = Wanted { site, route, rest: rest.into() };
-        let place = find(worker, &wanted).await.map_err(|refused| match refused {
+        let wanted = Wanted { sites: std::rc::Rc::clone(&sites), site, route, rest: rest.into() };
+        let place = find(&wanted).await.map_err(|refused| match refused {
             Refused::Missing => ending(Status::NOT_FOUND, "there is no such program"),
             Refused::NotExecutable(file) => {
                 ending(Status::FORBIDDEN, format_args!("nobody may execute {} (chmod +x)", file.display()))
             }
         })?;
         let addresses = Addresses { remote: Some(client.remote), local: Some(client.local) };
-        Ok(Located { site, mount: route.mount, place: Ok(place), addresses, request: worker.request_tag() })
+        Ok(Located { sites, site, mount: route.mount, place: Ok(place), addresses, request: worker.request_tag() })
     }
 
     fn introduce(&self, call: &Call, client: &Client<'_>) {

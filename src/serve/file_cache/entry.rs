@@ -31,6 +31,8 @@ const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 /// What is known about a path.
 pub(in crate::serve) struct Entry {
     pub(in crate::serve) found: Found,
+    /// Of the tree that it was found in.
+    pub(in crate::serve) generation: u32,
     /// The file as it is, then its siblings; nothing where `found` is no file.
     pub(super) held: Vec<Held>,
     /// What the look-up saw at the names of the file and its siblings; some of it may be of no use.
@@ -92,8 +94,8 @@ pub(in crate::serve) struct OpenFile {
 
 impl Entry {
     /// About what is not kept.
-    pub(super) fn passing(found: Found) -> Entry {
-        Entry { found, held: Vec::new(), seen: Vec::new(), trust: Cell::new(Trust::Not), kept: None }
+    pub(super) fn passing(found: Found, generation: u32) -> Entry {
+        Entry { found, generation, held: Vec::new(), seen: Vec::new(), trust: Cell::new(Trust::Not), kept: None }
     }
 
     /// The representation of that coding, if it is here.

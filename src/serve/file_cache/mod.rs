@@ -16,10 +16,12 @@ mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::io;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +58,9 @@ pub(super) struct FileCache(Rc<Cache>);
 struct Cache {
     root: Dir,
     root_path: PathBuf,
+    generation: u32,
+    /// The task that hears of changes ends with the cache.
+    end: Rc<End>,
     options: FileOptions,
     watching: Watching,
     store: RefCell<Store>,
@@ -85,7 +90,13 @@ struct Key {
 }
 
 impl FileCache {
-    pub(super) fn new(root: Dir, root_path: PathBuf, options: FileOptions, files_max: usize) -> FileCache {
+    pub(super) fn new(
+        root: Dir,
+        root_path: PathBuf,
+        options: FileOptions,
+        files_max: usize,
+        generation: u32,
+    ) -> FileCache {
         let bytes_max = options.cache_bytes_max;
         let store = Store {
             keys: HashMap::default(),
@@ -97,6 +108,8 @@ impl FileCache {
         let cache = Rc::new_cyclic(|this| Cache {
             root,
             root_path,
+            generation,
+            end: Rc::default(),
             watching: Watching::new(options.watch && bytes_max > 0),
             options,
             store: store.into(),
@@ -157,6 +170,34 @@ impl FileCache {
     }
 }
 
+/// Whether a cache has gone; for its one listener. A root that is replaced must not stay watched.
+#[derive(Default)]
+struct End {
+    has_come: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl End {
+    async fn come(&self) {
+        poll_fn(|context| {
+            if self.has_come.get() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.end.has_come.set(true);
+        let waker = self.end.waker.borrow_mut().take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// Whether to wait for a file that is being changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
@@ -190,10 +231,10 @@ impl Cache {
     /// Hears of changes also while nobody asks for anything: what was deleted must not stay open.
     fn listen(self: &Rc<Self>) {
         let Some(watcher) = self.watching.watcher() else { return };
-        let cache = Rc::downgrade(self);
+        let (cache, end) = (Rc::downgrade(self), Rc::clone(&self.end));
         crate::rt::spawn_detached(async move {
             loop {
-                watcher.changed().await;
+                crate::rt::select2(watcher.changed(), end.come()).await;
                 let Some(cache) = cache.upgrade().filter(|cache| cache.watching.watcher().is_some()) else { return };
                 cache.hear();
             }
@@ -264,7 +305,7 @@ impl Cache {
             Held { coding, head: head.into(), content }
         });
         let held = held.collect();
-        let entry = Entry { held, seen, ..Entry::passing(Found::File(file)) };
+        let entry = Entry { held, seen, ..Entry::passing(Found::File(file), self.generation) };
         if !is_settled {
             self.remove_at(path);
             return Ok(Rc::new(entry));
@@ -373,7 +414,7 @@ impl Cache {
     /// What is not a file is not remembered: names that do not exist are without number.
     fn not_a_file(&self, path: &[u8], found: Found) -> Rc<Entry> {
         self.remove_at(path);
-        Rc::new(Entry::passing(found))
+        Rc::new(Entry::passing(found, self.generation))
     }
 
     fn keep(&self, path: &[u8], entry: Entry, lookout: &Lookout<'_>, now_ms: u64) -> Rc<Entry> {

@@ -10,7 +10,7 @@ fn with_cache(options: FileOptions, test: impl FnOnce(&Tester<'_>) + Send + 'sta
     let test = move || {
         let root = tempfile::tempdir().unwrap();
         let runtime = rt::Builder::new().build().unwrap();
-        let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), options, 8);
+        let cache = FileCache::new(Dir::open(root.path()).unwrap(), root.path().into(), options, 8, 0);
         test(&Tester { runtime: &runtime, root: root.path(), cache: &cache, site: Site::default() });
     };
     std::thread::spawn(test).join().unwrap();

@@ -1,0 +1,211 @@
+//! The server's end of the control socket: threads of its own, plain and blocking, that reach the cores by their mailboxes.
+
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use ucaffeine::serve::options::SiteConfig;
+use ucaffeine::serve::{CutStats, Server};
+
+use super::protocol::{VERSION, at, line, read};
+use super::releases::Releases;
+
+/// Commands that are answered at the same time; there is one operator.
+const CONVERSATIONS_MAX: usize = 32;
+/// A command that says nothing is no command.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// What the commands work on.
+pub(crate) struct Desk {
+    pub(crate) server: Arc<Server>,
+    /// The instance's own folder; `None` when it was told to serve another.
+    pub(crate) own: Option<PathBuf>,
+    /// The site, with this folder as its root.
+    pub(crate) site_at: Box<dyn Fn(&Path) -> SiteConfig + Send + Sync>,
+    /// Sets the level of the log; false for one that is none.
+    pub(crate) set_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// The control socket, open for as long as the process lives.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    desk: Desk,
+    started: Instant,
+    /// Who asked for the end, and waits for it.
+    waiting: Mutex<Vec<UnixStream>>,
+    /// One more reference than there are conversations.
+    conversations: Arc<()>,
+    /// One deploy at a time.
+    releasing: Mutex<()>,
+}
+
+impl Control {
+    /// Listens in the instance's folder.
+    ///
+    /// # Errors
+    /// bind(2), chmod(2); no thread.
+    pub(crate) fn start(folder: &Path, desk: Desk) -> io::Result<Control> {
+        let listener = at(folder, |path| {
+            let listener = UnixListener::bind(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            Ok(listener)
+        })?;
+        let shared = Arc::new(Shared {
+            desk,
+            started: Instant::now(),
+            waiting: Mutex::default(),
+            conversations: Arc::default(),
+            releasing: Mutex::default(),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::Builder::new().name("control".into()).spawn(move || listen(&listener, &serving))?;
+        Ok(Control { shared })
+    }
+
+    /// Tells everybody who waits for the end what it cost.
+    pub(crate) fn tell_end(&self, cut: CutStats) {
+        let answer = ok(json!({ "cut": { "connections": cut.connections, "scripts": cut.scripts } }));
+        let waiting = std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut stream in waiting {
+            // Whoever asked may have gone.
+            let _ = stream.write_all(line(&answer).as_bytes());
+        }
+    }
+}
+
+fn listen(listener: &UnixListener, shared: &Arc<Shared>) {
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "the control socket: trying again in a second");
+                std::thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+        };
+        // Only this thread starts conversations: what it counts can but shrink meanwhile.
+        if !may_command(&stream) || Arc::strong_count(&shared.conversations) > CONVERSATIONS_MAX {
+            continue;
+        }
+        let (speaking, counted) = (Arc::clone(shared), Arc::clone(&shared.conversations));
+        let spoken = std::thread::Builder::new().name("control".into()).spawn(move || {
+            // Cut short by a command that has gone: nothing is left to do.
+            let _ = speak(stream, &speaking);
+            drop(counted);
+        });
+        if let Err(error) = spoken {
+            tracing::error!(%error, "no thread for a command");
+        }
+    }
+}
+
+/// The folder and the socket let nobody else in; this holds where a file system ignores their modes.
+fn may_command(stream: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid();
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == ours || peer.uid.is_root())
+}
+
+fn speak(stream: UnixStream, shared: &Shared) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_write_timeout(Some(SILENCE_MAX))?;
+    let mut from = BufReader::new(stream.try_clone()?);
+    let mut to = stream;
+    while let Some(question) = read(&mut from)? {
+        let answer = answer(shared, &question).unwrap_or_else(|why| json!({ "v": VERSION, "ok": false, "error": why }));
+        to.write_all(line(&answer).as_bytes())?;
+        if question["verb"] == "stop" {
+            // After the answer, so that the answer at the end comes behind it.
+            stop(shared, &question, to.try_clone()?);
+        }
+    }
+    Ok(())
+}
+
+fn answer(shared: &Shared, question: &Value) -> Result<Value, String> {
+    if question["v"].as_u64() != Some(VERSION) {
+        return Err(format!("this server speaks version {VERSION} of the protocol, not {}", question["v"]));
+    }
+    match question["verb"].as_str() {
+        Some("stats") => Ok(ok(stats(shared))),
+        Some("stop") => Ok(ok(json!({}))),
+        Some("log-level") => {
+            let level = question["level"].as_str().unwrap_or_default();
+            let set = (shared.desk.set_level)(level);
+            set.then(|| ok(json!({}))).ok_or_else(|| format!("{level} is not a level of the log"))
+        }
+        Some("release") => release(shared, question["number"].as_u64()).map(ok),
+        _ => Err(format!("there is no verb {}", question["verb"])),
+    }
+}
+
+fn ok(mut with: Value) -> Value {
+    with["v"] = json!(VERSION);
+    with["ok"] = json!(true);
+    with
+}
+
+fn stats(shared: &Shared) -> Value {
+    let server = &shared.desk.server;
+    let cores = server.stats();
+    let sum = |count: fn(&ucaffeine::serve::CoreStats) -> u64| cores.iter().map(count).sum::<u64>();
+    json!({
+        "state": if server.is_stopping() { "draining" } else { "serving" },
+        "cores": server.plan().cores,
+        "uptime_s": shared.started.elapsed().as_secs(),
+        "requests": sum(|core| core.requests),
+        "errors": sum(|core| core.errors),
+        "connections": sum(|core| core.connections),
+        "connections_open": sum(|core| core.connections_open as u64),
+        "scripts": sum(|core| core.scripts),
+        "scripts_running": sum(|core| core.scripts_running),
+    })
+}
+
+fn stop(shared: &Shared, question: &Value, to: UnixStream) {
+    shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(to);
+    let server = &shared.desk.server;
+    match question["now"].as_bool() {
+        Some(true) => server.cut(),
+        _ if server.is_stopping() => {}
+        _ => {
+            server.drain();
+            // Wakes the main thread, which sits in a wait for signals; it takes this one for the first.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+        }
+    }
+}
+
+/// Serves another release, here and after the next start. Done by the server as a whole, so that whoever asks for it may die at
+/// any moment.
+fn release(shared: &Shared, number: Option<u64>) -> Result<Value, String> {
+    let _one = shared.releasing.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(own) = &shared.desk.own else {
+        return Err(String::from("it serves a folder that it was given, not its own"));
+    };
+    let releases = Releases::of(own);
+    let number = number.filter(|&number| releases.folder(number).is_dir()).ok_or("there is no such release")?;
+    let before = releases.current().map_err(|error| error.to_string())?;
+    let site = (shared.desk.site_at)(&releases.folder(number));
+    let programs: Vec<String> = site.mounts.iter().map(|mount| mount.prefix.clone()).collect();
+    releases.set_current(number).map_err(|error| format!("the link to the release cannot be set: {error}"))?;
+    let server = &shared.desk.server;
+    if let Err(error) = server.replace_sites(&[site]) {
+        // Nothing was swapped; the next start shall not find it either.
+        let _ = match before {
+            Some(before) => releases.set_current(before),
+            None => releases.unset_current(),
+        };
+        return Err(error.to_string());
+    }
+    tracing::info!(release = number, "serves another release");
+    // A script of an old release may still read what lies beside it.
+    let in_use: Vec<u64> = server.roots_in_use().iter().filter_map(|root| releases.number(root)).collect();
+    Ok(json!({ "programs": programs, "in_use": in_use }))
+}
