@@ -37,15 +37,35 @@ pub(crate) enum Room {
     None,
 }
 
+/// The longest backlog of a listener that accepts into a table of so many slots. With multishot accepts, a quarter of the
+/// table, so that one pass can never overrun it. A small table has single accepts only, each with a slot to go to: there
+/// the backlog may be as long as the kernel likes, and has to be, because what does not fit into it is dropped, and a
+/// client tries again after 1, 3, 7, 15, 31 and 63 seconds (200 clients at 64 slots: up to 61 s, and with this 0.1).
+pub(crate) fn backlog_max(slots: u32) -> u32 {
+    if high(slots, 1) == 0 { BACKLOG_MAX } else { quarter(slots).min(BACKLOG_MAX) }
+}
+
+/// The kernel's own bound is `net.core.somaxconn`, 4,096 since 5.4.
+const BACKLOG_MAX: u32 = 4096;
+
+fn quarter(slots: u32) -> u32 {
+    (slots / 4).max(1)
+}
+
+fn high(slots: u32, listeners: u32) -> u32 {
+    let backlogs = quarter(slots).min(BACKLOG_MAX).saturating_mul(listeners);
+    slots.saturating_sub(backlogs).saturating_sub(BATCH_SLOTS_MIN.max(slots / 2))
+}
+
 impl DirectTable {
     pub(crate) fn new(size: u32) -> DirectTable {
         let (used, reserved) = (Cell::new(0), Cell::new(0));
         DirectTable { size, used, reserved, streams: RefCell::default(), waiting: RefCell::default() }
     }
 
-    /// The longest backlog that a listener may have, so that one pass can never overrun the table.
+    /// The longest backlog that a listener may have.
     pub(crate) fn backlog_max(&self) -> u32 {
-        (self.size / 4).clamp(1, 4096)
+        backlog_max(self.size)
     }
 
     /// At this many, multishot accepts must end: the rest of the table holds their backlogs and a batch under way.
@@ -54,13 +74,12 @@ impl DirectTable {
     }
 
     fn high_for(&self, listeners: usize) -> u32 {
-        let backlogs = self.backlog_max().saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX));
-        self.size.saturating_sub(backlogs).saturating_sub(BATCH_SLOTS_MIN.max(self.size / 2))
+        high(self.size, u32::try_from(listeners).unwrap_or(u32::MAX))
     }
 
     /// Whether it is time to close what is idle. Not `high`, which is about how to accept, and 0 in a small table.
     pub(crate) fn is_filling(&self) -> bool {
-        self.used.get() >= self.size - self.backlog_max() - self.size / 8
+        self.used.get() >= self.size - quarter(self.size) - self.size / 8
     }
 
     /// What one more accept may be.

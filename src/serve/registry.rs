@@ -20,6 +20,8 @@ pub(super) struct Registry {
     seats: RefCell<Vec<Seat>>,
     free: RefCell<Vec<u32>>,
     taken: Cell<usize>,
+    /// Newcomers for whom nobody was idle: the next ones to become idle make room for them.
+    owed: Cell<usize>,
     leaving: RefCell<Option<Waker>>,
 }
 
@@ -49,8 +51,8 @@ pub(super) struct SeatGuard<'r> {
 
 impl Registry {
     pub(super) fn new(stop: StopSignal, cut: Arc<Cut>) -> Registry {
-        let (seats, free, taken, leaving) = Default::default();
-        Registry { stop, cut, seats, free, taken, leaving }
+        let (seats, free, taken, owed, leaving) = Default::default();
+        Registry { stop, cut, seats, free, taken, owed, leaving }
     }
 
     pub(super) fn sit(&self) -> SeatGuard<'_> {
@@ -82,6 +84,7 @@ impl Registry {
             .collect();
         let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
         if count == 0 {
+            self.owed.set(self.owed.get() + 1);
             return;
         }
         idle.select_nth_unstable(count - 1);
@@ -126,11 +129,19 @@ impl SeatGuard<'_> {
     /// The connection waits for its next request.
     pub(super) fn idle(&self, since_ms: u64) {
         self.registry.seats.borrow_mut()[self.seat as usize].state = State::Idle { since_ms };
+        let owed = self.registry.owed.get();
+        if owed > 0 {
+            self.registry.owed.set(owed - 1);
+            self.registry.make_room();
+        }
     }
 
-    /// Bytes have come.
+    /// Bytes have come. If it was to go, another has to, later.
     pub(super) fn busy(&self) {
-        self.registry.seats.borrow_mut()[self.seat as usize].state = State::Busy;
+        let seat = &mut self.registry.seats.borrow_mut()[self.seat as usize];
+        if std::mem::replace(&mut seat.state, State::Busy) == State::Evicted {
+            self.registry.owed.set(self.registry.owed.get() + 1);
+        }
     }
 
     /// Whether it shall close, if it is idle; if not, `waker` hears of a change.

@@ -31,8 +31,6 @@ use super::{Core, Server, Shared, StartError, holder};
 const SLICE: Duration = Duration::from_micros(100);
 /// Direct descriptors of a core, where nothing else is said: 64 Ki connections.
 const CONNECTIONS_MAX: usize = 1 << 16;
-/// The longest backlog, and the kernel's own bound is `net.core.somaxconn`.
-const BACKLOG_MAX: usize = 4096;
 /// Large files that the cores keep open, at most, and at least.
 const OPEN_FILES_MAX: usize = 1024;
 const OPEN_FILES_MIN: usize = 4;
@@ -217,7 +215,7 @@ type Sockets = Vec<Vec<OwnedFd>>;
 
 fn bind_all(shared: &Shared, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
     let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
-    let backlog = (slots / 4).clamp(1, BACKLOG_MAX) as i32;
+    let backlog = net::backlog_max(slots as u32) as i32;
     let mut listening = Vec::new();
     let mut sockets: Sockets = (0..cores).map(|_| Vec::new()).collect();
     for listen in &shared.options.listen {

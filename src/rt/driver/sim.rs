@@ -157,7 +157,7 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) fn new(world: &World, sizes: RingSizes) -> Sim {
         // As `DirectTable::backlog_max`, which is what a listener would have been given.
-        world.state().backlog_max = (sizes.direct_slots / 4).clamp(1, 4096) as usize;
+        world.state().backlog_max = super::super::direct::backlog_max(sizes.direct_slots) as usize;
         let pool = BufRing::new(sizes.buffers, sizes.buffer_bytes).expect("memory for a small pool");
         Sim {
             world: world.clone(),

@@ -50,6 +50,12 @@ pub fn send_now(socket: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize>
     socket::send_now(socket, bytes, more)
 }
 
+/// The longest backlog of a listener that a runtime with so many direct slots accepts from
+/// ([`Builder::direct_slots`](super::Builder::direct_slots)): no accept may meet a full table.
+pub fn backlog_max(direct_slots: u32) -> u32 {
+    super::direct::backlog_max(direct_slots)
+}
+
 /// Raises the soft RLIMIT_NOFILE to the hard one, and returns it: a server needs a descriptor for each connection.
 pub fn raise_descriptor_limit() -> u64 {
     socket::raise_nofile()
