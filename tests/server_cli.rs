@@ -296,7 +296,13 @@ fn sixty_four_descriptors_and_two_hundred_clients() {
     let clients = (0..200).map(|_| {
         let (addr, everyone) = (server.addr, std::sync::Arc::clone(&everyone));
         std::thread::spawn(move || {
-            let held = (0..20).find_map(|_| ask_once(addr));
+            let again = || std::thread::sleep(std::time::Duration::from_millis(5));
+            let held = (0..2_000).find_map(|_| {
+                ask_once(addr).or_else(|| {
+                    again();
+                    None
+                })
+            });
             everyone.wait();
             held.is_some()
         })
