@@ -1,7 +1,7 @@
-//! What `posix_spawn` cannot set for a child: resource limits, nice value, umask, user and groups, a control group.
+//! What a start by the spawner does not set for a child: resource limits, nice value, umask, user and groups, a control group.
 //!
 //! A program of our own sets it and then becomes the child: the verb [`VERB`], which [`main`] is. It says what went wrong on
-//! a pipe that the kernel closes when the child has been executed, so a failure is as well described as one of `posix_spawn`.
+//! a pipe that the kernel closes when the child has been executed, so a failure is as well described as any other.
 //! It costs the start of one more program, about a millisecond, and only where something of this was asked for.
 
 pub mod groups;

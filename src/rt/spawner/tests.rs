@@ -173,7 +173,7 @@ fn a_failure_comes_back_as_the_answer() {
 
 #[test]
 fn eof_comes_when_the_child_has_closed_its_end() {
-    // Our own copies of the write ends are gone by the time that the future is ready.
+    // Our own copies of the write ends go, too: a read that ends is the proof.
     let (command, read) = piped(shell("echo one; exec >&-; exec sleep 1000"));
     let child = block_on(spawner().spawn(command)).unwrap();
     assert_eq!(read_all(read), "one\n");
@@ -386,7 +386,7 @@ fn isolated_thousand() {
 #[ignore = "a measurement"]
 fn bench_on_the_thread_and_off_it() {
     let spawner = spawner();
-    report("posix_spawn on the calling thread", || {
+    report("a start on the calling thread", || {
         let command = bench_command(Priority::Normal);
         let start = Instant::now();
         let process = crate::rt::sys::spawn::spawn(&command).unwrap();

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::pipe::PipeFlags;
 
-/// A pipe, `(read, write)`. Both ends are CLOEXEC; `posix_spawn` makes the child's copy with `dup2`, which clears the flag.
+/// A pipe, `(read, write)`. Both ends are CLOEXEC; a starting child makes its copies with `dup2`, which clears the flag.
 ///
 /// Both ends block. The child's, because programs expect that of their stdin and stdout: a script whose `write` returns
 /// EAGAIN loses output without noticing. Ours, because the ring parks a read or write of a pipe without a thread, and needs

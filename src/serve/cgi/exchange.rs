@@ -108,7 +108,7 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
 }
 
 /// How long a script that is not fed may run before it is listened to: the first word of one that goes on for longer is late by
-/// no more. With 16 at once on one CPU, a libc-free program is done 1.5 ms after its request (docs/decisions/0020-spawner.md).
+/// no more. What was tried beside it: docs/decisions/0020-spawner.md.
 const QUICK: Duration = Duration::from_millis(3);
 
 /// What the parts of an exchange tell each other. All of them run in one task.

@@ -136,7 +136,7 @@ impl SpawnError {
         SpawnError { errno, cause, path: command.program_path().to_owned() }
     }
 
-    /// Looks for the cause of what `posix_spawn` returned.
+    /// Looks for the cause of what a start returned.
     pub(super) fn diagnose(command: &Command, errno: Errno) -> SpawnError {
         let cause = match errno {
             Errno::TOOBIG => Cause::TooBig,
