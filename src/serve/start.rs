@@ -16,10 +16,11 @@ use crate::rt::fs::{Dir, Kind};
 use crate::rt::net::{self, Share};
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
+use crate::site::location::Location;
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Bounds};
+use super::cgi::{Admission, AllBounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
 use super::sites::{self, Opened};
@@ -52,8 +53,9 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
+    let all_bounds = Arc::clone(&shared.all_bounds);
     let mut server =
-        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, options };
+        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, all_bounds, options };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -86,11 +88,16 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
     rt::raise_memlock_limit();
     let caps = sites::caps(&options);
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
-    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
+    let all_bounds = Arc::new(AllBounds::default());
+    // Tried here already: nothing is bound yet, and no core has started.
+    for mount in options.sites.iter().flat_map(|site| &site.mounts) {
+        let cgi = mount.cgi.as_deref().unwrap_or(&options.cgi);
+        all_bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
+    }
     Ok(Arc::new(Shared {
         options: Arc::new(options),
         admission,
-        bounds,
+        all_bounds,
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
@@ -147,7 +154,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, options, &shared.in_use)?.into_sites(&options.files, files_max);
+    let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?.into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
@@ -161,7 +168,7 @@ fn warn_of_missing_pages(config: &SiteConfig) {
         }
         std::fs::File::open(config.root.join(path))
     };
-    let pages: BTreeSet<&str> = config.pages.files().collect();
+    let pages: BTreeSet<&str> = config.pages.files().chain(config.locations.iter().flat_map(Location::files)).collect();
     for path in pages {
         if let Err(error) = open(path) {
             tracing::warn!(%error, "no page at /{path}: until there is one, the built-in pages are sent");
@@ -196,6 +203,7 @@ pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
             headers: config.headers.clone(),
             ..SiteOptions::default()
         },
+        locations: config.locations.clone(),
     }
 }
 
