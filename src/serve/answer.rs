@@ -284,16 +284,16 @@ impl<'a> Answer<'a> {
         if !site.has_guards() || matches!(learned, Learned::Page(_)) {
             return None;
         }
+        let mut path = self.worker.path.borrow_mut();
+        self.asked_path(&mut path);
+        if path.is_empty() || path.ends_with(b"/") {
+            path.extend_from_slice(site.options.index.as_bytes());
+        }
         // Of whichever guard it was on the way: the answer is not asked for twice.
         if let Learned::Verified(verified) = learned
             && let Some(refused) = self.refused(verified.outcome, verified.location as usize)
         {
             return Some(refused);
-        }
-        let mut path = self.worker.path.borrow_mut();
-        self.asked_path(&mut path);
-        if path.is_empty() || path.ends_with(b"/") {
-            path.extend_from_slice(site.options.index.as_bytes());
         }
         self.admit(index, &path, learned)
     }
@@ -367,9 +367,7 @@ impl<'a> Answer<'a> {
             }
             (Route::Reply(reply), _) => Decision::Reply(reply, Asked::File(Vary::Nothing)),
             (Route::File(named), learned) => self.search(index, &path, named, learned),
-            (Route::Cgi(cgi), _)
-                if cgi::body_is_too_large(&self.sites.mounts[index][cgi.mount], request.framing) =>
-            {
+            (Route::Cgi(cgi), _) if cgi::body_is_too_large(&self.sites.mounts[index][cgi.mount], request.framing) => {
                 Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE), Asked::Script)
             }
             (Route::Cgi(_), Learned::Script(located)) => match &located.place {

@@ -16,6 +16,7 @@ use crate::site::auth::Credentials;
 use crate::site::htpasswd::Users;
 
 use super::link::Link;
+use super::options::USERS_BYTES_MAX;
 use super::sites::Sites;
 use super::transfer;
 use super::worker::Worker;
@@ -28,8 +29,6 @@ const VERIFICATIONS_MAX: usize = 16;
 const KNOWN_MAX: usize = 128;
 /// How often a core looks whether a file of users has changed.
 const LOOK_MS: u64 = 1_000;
-/// No file of users is longer.
-pub(super) const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A file of users, and what was in it.
 pub(super) struct UsersFile {
@@ -141,7 +140,7 @@ fn read(path: &Path) -> io::Result<(Option<Stamp>, Users)> {
         return Err(io::Error::other("not a file"));
     }
     let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    file.take(USERS_BYTES_MAX).read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
     let (users, mistakes) = Users::parse(&text);
     for mistake in mistakes {
@@ -152,8 +151,7 @@ fn read(path: &Path) -> io::Result<(Option<Stamp>, Users)> {
 
 impl Door {
     pub(super) fn new(file: Arc<UsersFile>) -> Door {
-        let known =
-            Known { key: RandomState::new(), stamp: None, looked_ms: 0, hashes: Vec::new(), oldest: 0 };
+        let known = Known { key: RandomState::new(), stamp: None, looked_ms: 0, hashes: Vec::new(), oldest: 0 };
         Door { file, known: RefCell::new(known) }
     }
 

@@ -283,6 +283,12 @@ impl Drop for Server {
     }
 }
 
+/// Opens what a server would open at its start, all but its listeners, and lets go of it. Whatever would keep it from starting is
+/// in the list; what it would only warn of is logged.
+pub fn check(options: &Options) -> Vec<StartError> {
+    start::check(options)
+}
+
 /// Tells a server to stop.
 #[derive(Clone)]
 pub struct Stopper(StopSignal);

@@ -265,6 +265,9 @@ pub const PORT_DEFAULT: u16 = 8080;
 /// The most threads that may be asked for: as many as a `cpu_set_t` has CPUs.
 pub const CORES_MAX: usize = 1024;
 
+/// The longest file of users ([`Guard::htpasswd`](crate::site::auth::Guard::htpasswd)); what is beyond is not read.
+pub const USERS_BYTES_MAX: u64 = 16 << 20;
+
 /// The folder that is mounted without being asked for, and never served as files.
 pub const CGI_BIN: &str = "cgi-bin";
 

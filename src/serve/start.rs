@@ -23,7 +23,7 @@ use super::access_log::AccessLog;
 use super::cgi::{Admission, AllBounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
-use super::sites::{self, Opened};
+use super::sites::{self, InUse, Opened};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -54,8 +54,18 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
     let all_bounds = Arc::clone(&shared.all_bounds);
-    let mut server =
-        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, all_bounds, options };
+    let mut server = Server {
+        listening,
+        plan,
+        stop,
+        cores: Vec::new(),
+        running,
+        generation: Mutex::new(0),
+        cut,
+        in_use,
+        all_bounds,
+        options,
+    };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -107,6 +117,32 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
     }))
 }
 
+/// See [`super::check`].
+pub(super) fn check(options: &Options) -> Vec<StartError> {
+    let bounds = AllBounds::default();
+    let sites = options.sites.iter().map(std::slice::from_ref);
+    let opened = sites.map(|site| Opened::open(site, 0, options, &InUse::default(), &bounds).map(drop));
+    let mut problems: Vec<StartError> = opened.chain([may_log(&options.access_log)]).filter_map(Result::err).collect();
+    // What several sites share is one problem.
+    let mut told = BTreeSet::new();
+    problems.retain(|problem| told.insert(problem.to_string()));
+    options.sites.iter().for_each(warn_of_missing_pages);
+    problems
+}
+
+/// Whether the access log could be opened; none is made for that.
+fn may_log(target: &LogTarget) -> Result<(), StartError> {
+    let LogTarget::File(path) = target else { return Ok(()) };
+    let tried = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).map_err(Into::into)
+        }
+        tried => tried.map(drop),
+    };
+    tried.map_err(|error: io::Error| StartError::Log { path: path.clone(), error })
+}
+
 /// A core on this thread that listens to nobody.
 pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
     let plan = cpu::plan(&CpuFacts::read(), Some(1));
@@ -154,7 +190,8 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?.into_sites(&options.files, files_max);
+    let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?
+        .into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }

@@ -36,14 +36,7 @@ pub enum Access {
 impl Location {
     /// These paths, about which nothing is said yet.
     pub fn new(pattern: Pattern) -> Location {
-        Location {
-            pattern,
-            listing: None,
-            clean_urls: None,
-            spa_fallback: None,
-            error_pages: Vec::new(),
-            access: None,
-        }
+        Location { pattern, listing: None, clean_urls: None, spa_fallback: None, error_pages: Vec::new(), access: None }
     }
 
     /// Every file that is named here.
@@ -97,8 +90,18 @@ impl Site {
     }
 
     /// The location that asks for a password at this path.
+    ///
+    /// A guard also holds for what is below a path that its pattern fits: `/private` guards `/private/x` too, whatever its author
+    /// has thought of slashes. What opens a path opens just what its pattern fits.
     pub fn guard(&self, path: &[u8]) -> Option<usize> {
-        let says = |location: &Location| location.access.is_some() && location.pattern.matches(path);
+        let above = || path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
+        let says = |location: &Location| match &location.access {
+            None => false,
+            Some(Access::Open) => location.pattern.matches(path),
+            Some(Access::Guarded(_)) => {
+                location.pattern.matches(path) || above().any(|folder| location.pattern.matches(folder))
+            }
+        };
         let last = self.locations.iter().rposition(says)?;
         matches!(self.locations[last].access, Some(Access::Guarded(_))).then_some(last)
     }
@@ -126,7 +129,7 @@ mod tests {
         ErrorPage { statuses, path: path.into() }
     }
 
-    fn site(locations: Vec<Location>) -> Site {
+    fn site_of(locations: Vec<Location>) -> Site {
         let pages = Pages {
             spa_fallback: Some("app.html".into()),
             error_pages: vec![page(Statuses::Only(Status::NOT_FOUND), "404.html")],
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_last_that_fits_and_says_so_holds() {
-        let site = site(vec![
+        let site = site_of(vec![
             Location { listing: Some(true), clean_urls: Some(true), ..at("/pub/") },
             Location { listing: Some(false), ..at("/pub/quiet/") },
             Location { spa_fallback: Some(None), ..at("/pub/") },
@@ -158,7 +161,7 @@ mod tests {
     /// A page of a location comes before one of the site, also where the site's is for the very status.
     #[test]
     fn error_pages_are_the_nearest() {
-        let site = site(vec![
+        let site = site_of(vec![
             Location { error_pages: vec![page(Statuses::Class(4), "api/4xx.json")], ..at("/api/") },
             Location { error_pages: vec![page(Statuses::Only(Status::NOT_FOUND), "api/v2.json")], ..at("/api/v2/") },
         ]);
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn the_last_word_on_access_counts() {
         let guard = |file: &str| Some(Access::Guarded(Guard::new("x", file.into()).expect("a realm")));
-        let site = site(vec![
+        let site = site_of(vec![
             Location { access: guard("/a"), ..at("/") },
             Location { access: Some(Access::Open), ..at("/public/") },
             Location { listing: Some(true), ..at("/public/") },
@@ -190,6 +193,20 @@ mod tests {
             assert_eq!(site.guard(path.as_bytes()), expected, "{path}");
         }
         assert!(site.has_guards());
+        let slashless = site_of(vec![
+            Location { access: guard("/a"), ..at("/private") },
+            Location { access: Some(Access::Open), ..at("/private/*.css") },
+        ]);
+        for (path, expected) in [
+            ("private", Some(0)),
+            ("private/", Some(0)),
+            ("private/x/y", Some(0)),
+            ("privateer", None),
+            ("private/a.css", None),
+            ("private/a.css/b", Some(0)),
+        ] {
+            assert_eq!(slashless.guard(path.as_bytes()), expected, "{path}");
+        }
         assert_eq!(site.challenge(1), None);
         assert_eq!(site.challenge(9), None);
     }

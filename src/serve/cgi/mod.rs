@@ -319,7 +319,14 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         }
     };
     worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit)).await
+    exchange::run(
+        link,
+        worker,
+        call,
+        pipes,
+        reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit),
+    )
+    .await
 }
 
 fn status_of(blame: Blame) -> Status {

@@ -37,13 +37,7 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(
-        worker: Rc<Worker>,
-        cgi: Rc<CgiOptions>,
-        child: Child,
-        escaped: Escaped,
-        permit: Permit,
-    ) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, cgi: Rc<CgiOptions>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
         worker.metrics.scripts_running.add(1);
         Ward { worker, cgi, child: Some(child), escaped, _permit: permit }
     }

@@ -13,11 +13,24 @@ use subtle::ConstantTimeEq;
 /// A hash, ready to be compared with.
 #[derive(Clone)]
 pub(super) enum Hash {
-    Bcrypt { text: Box<str>, cost: u32 },
-    Argon2 { hash: Box<PasswordHash>, work_us: u64 },
-    ShaCrypt { text: Box<str>, rounds: u64 },
+    Bcrypt {
+        text: Box<str>,
+        cost: u32,
+    },
+    Argon2 {
+        hash: Box<PasswordHash>,
+        work_us: u64,
+    },
+    ShaCrypt {
+        text: Box<str>,
+        rounds: u64,
+    },
     /// `$apr1$` and `$1$`: a thousand rounds of MD5.
-    Md5 { magic: &'static str, salt: Box<str>, digest: Box<str> },
+    Md5 {
+        magic: &'static str,
+        salt: Box<str>,
+        digest: Box<str>,
+    },
     Sha1([u8; 20]),
 }
 
@@ -44,7 +57,11 @@ impl Hash {
             _ if text.split_once(':').is_some_and(|(_, digest)| digest.len() == 32) => {
                 return Err("this is a file of htdigest; make one by htpasswd -B".into());
             }
-            _ => return Err("no hash that is known: make it by htpasswd -B (a password as it is, and DES, are none)".into()),
+            _ => {
+                return Err(
+                    "no hash that is known: make it by htpasswd -B (a password as it is, and DES, are none)".into()
+                );
+            }
         };
         let hash = hash.ok_or("a hash that is cut short or malformed; make it again by htpasswd -B")?;
         match hash.work_us() {
