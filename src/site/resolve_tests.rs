@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::pages::Pages;
 use super::super::headers::Rules;
 use super::super::representation::Representations;
 use super::super::route::{Route, route};
