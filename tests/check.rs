@@ -197,7 +197,7 @@ fn a_file_of_users_is_looked_at() {
     folder.file("bytes", [b'a', 0xff, b':']);
     let got = folder.refused("path = 'www'\n[auth]\nhtpasswd = 'bytes'\n");
     assert!(got[0].contains("not UTF-8"), "{got:?}");
-    fs::set_permissions(folder.0.path().join("users"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.0.path().join("users"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(folder.0.path().join("users")).is_err() {
         let got = folder.refused("path = 'www'\n[auth]\nhtpasswd = 'users'\n");
         assert!(got[0].contains("permission denied; the server's user must be able to read it"), "{got:?}");
@@ -238,7 +238,7 @@ fn a_file_that_is_none_is_one_clear_line() {
         .file("bytes.toml", b"port = 1\n# \xc3\xa9 \xff")
         .file("huge.toml", vec![b'#'; 2 << 20]);
     fs::write(folder.0.path().join("secret.toml"), "port = 1").unwrap();
-    fs::set_permissions(folder.0.path().join("secret.toml"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.0.path().join("secret.toml"), fs::Permissions::from_mode(0o000)).unwrap();
     let may_read = fs::read(folder.0.path().join("secret.toml")).is_ok();
     for (file, says) in [
         ("www", "www: cannot be read: it is a folder; name the file in it"),

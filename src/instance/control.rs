@@ -19,13 +19,16 @@ const CONVERSATIONS_MAX: usize = 32;
 /// A command that says nothing is no command.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// The sites for a root of the default one.
+type SitesAt = Box<dyn Fn(&Path) -> Vec<SiteConfig> + Send + Sync>;
+
 /// What the commands work on.
 pub(crate) struct Desk {
     pub(crate) server: Arc<Server>,
     /// The instance's own folder; `None` when it was told to serve another.
     pub(crate) own: Option<PathBuf>,
     /// The sites, the default one with this folder as its root.
-    pub(crate) sites_at: Box<dyn Fn(&Path) -> Vec<SiteConfig> + Send + Sync>,
+    pub(crate) sites_at: SitesAt,
     /// Sets the level of the log; false for one that is none.
     pub(crate) set_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }

@@ -10,10 +10,12 @@ use hash::Hash;
 /// The users of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Users {
-    list: Vec<(Box<[u8]>, Hash)>,
+    list: Vec<User>,
     /// The user whose hash takes longest.
     slowest: usize,
 }
+
+type User = (Box<[u8]>, Hash);
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Users {
         (users, mistakes)
     }
 
-    fn read(&self, line: &str) -> Result<(Box<[u8]>, Hash), (usize, String)> {
+    fn read(&self, line: &str) -> Result<User, (usize, String)> {
         let Some((name, rest)) = line.split_once(':') else {
             return Err((1, "needs NAME:HASH, as htpasswd writes it".into()));
         };
