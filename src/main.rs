@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod banner;
+mod check;
 mod cli;
 mod config;
 mod instance;
@@ -41,13 +42,16 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == rehearse::VERB) {
         return rehearsed();
     }
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == check::VERB) {
+        return check::main(std::env::args_os().skip(2), &level);
+    }
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     match typed.action {
-        Action::Run | Action::Explain | Action::InBackground { .. } => serve(typed, &environment, &level),
+        Action::Run | Action::Explain { .. } | Action::InBackground { .. } => serve(typed, &environment, &level),
         Action::Completions(shell) => {
             clap_complete::generate(shell, &mut cli::command(), "ucaffeine", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -71,7 +75,7 @@ fn log_to_stderr() -> Level {
 
 /// Serves, or says what that would be like.
 fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> ExitCode {
-    let explain = typed.action == Action::Explain;
+    let explain = if let Action::Explain { json } = typed.action { Some(json) } else { None };
     let instance = match run::instance(&typed, environment) {
         Ok(instance) => instance,
         Err(failed) => return complain(&failed),
@@ -79,7 +83,7 @@ fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> E
     let defaults = instance.as_ref().map(run::Instance::defaults).unwrap_or_default();
     match Config::resolve(typed.flags, typed.file, environment, defaults) {
         Err(problems) => refused(&problems),
-        Ok(config) if explain => self::explain(&config),
+        Ok(config) if let Some(json) = explain => self::explain(&config, json),
         Ok(config) => {
             // Fails only when there is no subscriber any more.
             let _ = level.reload(config.log_level);
@@ -134,11 +138,11 @@ fn control(typed: &Typed, folders: &Folders) -> Result<(), Failed> {
             instance::deploy(folders, &name()?, &order).map(|said| print(&said))
         }
         Action::Rollback => instance::rollback(folders, &name()?).map(|said| print(&said)),
-        Action::Run | Action::Explain | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
+        Action::Run | Action::Explain { .. } | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
     }
 }
 
-fn explain(config: &Config) -> ExitCode {
+fn explain(config: &Config, json: bool) -> ExitCode {
     let cpus = cpu::plan(&CpuFacts::read(), config.options.cores);
     let mut capabilities = vec![("asked for".to_owned(), config.options.engine.to_string())];
     capabilities.extend(rt::capabilities());
@@ -148,8 +152,9 @@ fn explain(config: &Config) -> ExitCode {
         capabilities: &capabilities,
         memlock: &rt::memlock_plan(cpus.cores),
         settled: &config.settled,
+        parts: &config.parts,
     };
-    print(&banner::explain(&facts));
+    print(&if json { banner::explain_json(&facts) } else { banner::explain(&facts) });
     ExitCode::SUCCESS
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn instance(typed: &Typed, environment: &[(OsString, OsString)]) -> R
         _ => None,
     };
     let lock = match typed.action {
-        Action::Explain => None,
+        Action::Explain { .. } => None,
         _ => match Lock::take(&folders, &name) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => {
@@ -101,11 +101,13 @@ pub(crate) fn run(config: Config, instance: Option<Instance>, level: &Level) -> 
 }
 
 fn serve(mut config: Config, instance: Option<Instance>, level: &Level, signals: &Signals) -> Result<(), Failed> {
-    let own = instance.as_ref().filter(|instance| config.options.sites.iter().all(|site| site.root == instance.root));
+    // The default site may be the instance's own folder; hosts have folders of theirs.
+    let own = instance.as_ref();
+    let own = own.filter(|instance| config.options.sites.first().is_some_and(|site| site.root == instance.root));
     if own.is_some_and(|instance| instance.root == instance.own) {
         // While the folder itself is served, its releases are not: what comes with the first deploy.
-        let hidden = config.options.sites.iter_mut().map(|site| &mut site.hidden);
-        hidden.for_each(|hidden| hidden.extend(crate::instance::OURS.map(PathBuf::from)));
+        let hidden = config.options.sites.first_mut().map(|site| &mut site.hidden);
+        hidden.into_iter().for_each(|hidden| hidden.extend(crate::instance::OURS.map(PathBuf::from)));
     }
     let own = own.map(|instance| instance.own.clone());
     // A deploy may bring scripts to an instance that has none.
@@ -166,7 +168,9 @@ impl Named {
 }
 
 fn desk(config: &Config, own: Option<PathBuf>, server: &Arc<Server>, level: &Level) -> Desk {
-    let mut site = config.options.sites.first().cloned().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
+    let mut sites = config.options.sites.iter().cloned();
+    let mut site = sites.next().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
+    let hosts: Vec<SiteConfig> = sites.collect();
     if own.as_ref() == Some(&site.root) {
         // What is not to be seen beside the content may well be a part of it.
         site.hidden.retain(|hidden| !crate::instance::OURS.iter().any(|ours| hidden == Path::new(ours)));
@@ -175,7 +179,9 @@ fn desk(config: &Config, own: Option<PathBuf>, server: &Arc<Server>, level: &Lev
     Desk {
         server: Arc::clone(server),
         own,
-        site_at: Box::new(move |root: &Path| at_root(&site, root, programs)),
+        sites_at: Box::new(move |root: &Path| {
+            std::iter::once(at_root(&site, root, programs)).chain(hosts.iter().cloned()).collect()
+        }),
         set_level: Box::new(move |name| level_of(name).is_some_and(|filter| level.reload(filter).is_ok())),
     }
 }

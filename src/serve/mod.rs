@@ -14,6 +14,7 @@
 
 mod access_log;
 mod answer;
+mod auth;
 mod cgi;
 mod conn;
 mod error_page;
@@ -45,7 +46,7 @@ use std::thread::JoinHandle;
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
-use cgi::{Admission, Bounds};
+use cgi::{Admission, AllBounds};
 use options::{Engine, Listen, Options, SiteConfig};
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
@@ -65,6 +66,7 @@ pub struct Server {
     generation: Mutex<u32>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
+    all_bounds: Arc<AllBounds>,
     /// As it was started: what it may run at once is divided by these.
     options: Arc<Options>,
 }
@@ -78,8 +80,8 @@ struct Core {
 struct Shared {
     options: Arc<Options>,
     admission: Arc<Admission>,
-    /// What scripts are bound by, if by anything.
-    bounds: Option<Arc<Bounds>>,
+    /// What scripts are bound by.
+    all_bounds: Arc<AllBounds>,
     stop: StopSignal,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
@@ -236,7 +238,7 @@ impl Server {
         let opened = self
             .cores
             .iter()
-            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use))
+            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use, &self.all_bounds))
             .collect::<Result<Vec<_>, _>>()?;
         *generation += 1;
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
@@ -279,6 +281,12 @@ impl Drop for Server {
         self.cut();
         self.join_all();
     }
+}
+
+/// Opens what a server would open at its start, all but its listeners, and lets go of it. Whatever would keep it from starting is
+/// in the list; what it would only warn of is logged.
+pub fn check(options: &Options) -> Vec<StartError> {
+    start::check(options)
 }
 
 /// Tells a server to stop.

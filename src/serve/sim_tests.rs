@@ -158,7 +158,7 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let shared = Shared {
         options: Arc::new(options),
         admission: Admission::new(1, 1, &[]),
-        bounds: None,
+        all_bounds: Arc::default(),
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
@@ -381,6 +381,7 @@ fn page(status: Status, after: After) -> Expected {
         date: &[b' '; 29],
         place: None,
         vary: Vary::Nothing,
+        challenge: None,
     };
     let reply = Reply::error(status);
     let Body::Bytes(page) = reply.body(&context) else { panic!("{status:?} has no page") };

@@ -7,19 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::rt::fs::Dir;
 use crate::site::Site;
+use crate::site::host::Hosts;
+use crate::site::location::{Access, Location};
 
 use super::StartError;
-use super::cgi::{Caps, MountRoot};
+use super::auth::{Door, UsersFile};
+use super::cgi::{AllBounds, Bounds, Caps, MountRoot};
 use super::file_cache::FileCache;
-use super::options::{FileOptions, MountConfig, MountKind, Options, SiteConfig};
+use super::options::{CgiOptions, FileOptions, MountConfig, MountKind, Options, SiteConfig};
 use super::start;
 
-/// The sites of a core, with what is open for them. Three lists, because deciding needs no more than the first.
+/// The sites of a core, with what is open for them. Lists beside each other, because deciding needs no more than the first.
 pub(super) struct Sites {
+    /// Which of them answers for which host.
+    pub(super) hosts: Hosts,
     pub(super) list: Vec<Site>,
     /// One per site, by index.
     pub(super) files: Vec<Rc<FileCache>>,
     pub(super) mounts: Vec<Vec<MountRoot>>,
+    /// One per location of each site; nothing for those that ask nobody.
+    doors: Vec<Vec<Option<Door>>>,
     /// For as long as this is here, its folders are in use.
     _roots: Arc<[PathBuf]>,
 }
@@ -38,15 +45,28 @@ struct OpenedSite {
     config: SiteConfig,
     generation: u32,
     root: Dir,
-    mounts: Vec<MountRoot>,
+    mounts: Vec<OpenedMount>,
+    /// One per location.
+    users: Vec<Option<Arc<UsersFile>>>,
+}
+
+/// What becomes a [`MountRoot`] on its core.
+struct OpenedMount {
+    dir: Option<Dir>,
+    target: PathBuf,
+    number: usize,
+    cgi: CgiOptions,
+    bounds: Option<Arc<Bounds>>,
 }
 
 impl Opened {
+    /// `first` is what the server was started with: for what a mount says nothing about, and for its part of the places.
     pub(super) fn open(
         sites: &[SiteConfig],
         generation: u32,
         first: &Options,
         in_use: &InUse,
+        bounds: &AllBounds,
     ) -> Result<Opened, StartError> {
         let open = |config: &SiteConfig| {
             let mut root = open_dir(&config.root)?;
@@ -56,9 +76,10 @@ impl Opened {
                 config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
             let shut = root.shut(hidden.chain(programs));
             shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
-            let mounts = config.mounts.iter().map(|mount| mount_root(mount, number(first, config, mount)));
+            let mounts = config.mounts.iter().map(|mount| open_mount(first, config, mount, bounds));
             let mounts = mounts.collect::<Result<_, _>>()?;
-            Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts })
+            let users = config.locations.iter().map(open_users).collect::<Result<_, _>>()?;
+            Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts, users })
         };
         let opened = sites.iter().map(open).collect::<Result<_, _>>()?;
         Ok(Opened { sites: opened, roots: in_use.add(sites.iter().map(|site| site.root.clone()).collect()) })
@@ -66,14 +87,36 @@ impl Opened {
 
     /// The sites of one core; `files_max` as for a [`FileCache`].
     pub(super) fn into_sites(self, options: &FileOptions, files_max: usize) -> Sites {
-        let mut sites = Sites { list: Vec::new(), files: Vec::new(), mounts: Vec::new(), _roots: self.roots };
-        for OpenedSite { config, generation, root, mounts } in self.sites {
-            let files = FileCache::new(root, config.root.clone(), options.clone(), files_max, generation);
+        let list: Vec<Site> = self.sites.iter().map(|site| start::site(&site.config, site.generation)).collect();
+        let mut sites = Sites {
+            hosts: Hosts::new(&list),
+            list,
+            files: Vec::new(),
+            mounts: Vec::new(),
+            doors: Vec::new(),
+            _roots: self.roots,
+        };
+        for OpenedSite { config, generation, root, mounts, users } in self.sites {
+            let files = FileCache::new(root, config.root, options.clone(), files_max, generation);
             sites.files.push(Rc::new(files));
-            sites.list.push(start::site(&config, generation));
-            sites.mounts.push(mounts);
+            sites.mounts.push(mounts.into_iter().map(OpenedMount::into_root).collect());
+            sites.doors.push(users.into_iter().map(|file| Some(Door::new(file?))).collect());
         }
         sites
+    }
+}
+
+impl Sites {
+    /// The door of a location that asks for a password.
+    pub(super) fn door(&self, site: usize, location: usize) -> Option<&Door> {
+        self.doors.get(site)?.get(location)?.as_ref()
+    }
+}
+
+impl OpenedMount {
+    fn into_root(self) -> MountRoot {
+        let OpenedMount { dir, target, number, cgi, bounds } = self;
+        MountRoot { dir, target, number, cgi: Rc::new(cgi), bounds }
     }
 }
 
@@ -114,10 +157,23 @@ fn number(first: &Options, site: &SiteConfig, mount: &MountConfig) -> usize {
     same.map_or(0, |(number, _)| number)
 }
 
-fn mount_root(config: &MountConfig, number: usize) -> Result<MountRoot, StartError> {
-    let dir = match config.kind {
-        MountKind::Folder => Some(open_dir(&config.target)?),
+fn open_mount(
+    first: &Options,
+    site: &SiteConfig,
+    mount: &MountConfig,
+    bounds: &AllBounds,
+) -> Result<OpenedMount, StartError> {
+    let dir = match mount.kind {
+        MountKind::Folder => Some(open_dir(&mount.target)?),
         MountKind::Program => None,
     };
-    Ok(MountRoot { dir, target: config.target.clone(), number })
+    let cgi = mount.cgi.as_deref().unwrap_or(&first.cgi).clone();
+    let bounds = bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
+    Ok(OpenedMount { dir, target: mount.target.clone(), number: number(first, site, mount), cgi, bounds })
+}
+
+fn open_users(location: &Location) -> Result<Option<Arc<UsersFile>>, StartError> {
+    let Some(Access::Guarded(guard)) = &location.access else { return Ok(None) };
+    let opened = UsersFile::open(&guard.htpasswd);
+    opened.map(Some).map_err(|error| StartError::Site { path: guard.htpasswd.clone(), error })
 }

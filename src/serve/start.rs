@@ -16,13 +16,14 @@ use crate::rt::fs::{Dir, Kind};
 use crate::rt::net::{self, Share};
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
+use crate::site::location::Location;
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Bounds};
+use super::cgi::{Admission, AllBounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
-use super::sites::{self, Opened};
+use super::sites::{self, InUse, Opened};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
 use super::{Core, Server, Shared, StartError, holder};
@@ -52,8 +53,19 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
-    let mut server =
-        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, options };
+    let all_bounds = Arc::clone(&shared.all_bounds);
+    let mut server = Server {
+        listening,
+        plan,
+        stop,
+        cores: Vec::new(),
+        running,
+        generation: Mutex::new(0),
+        cut,
+        in_use,
+        all_bounds,
+        options,
+    };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -86,11 +98,16 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
     rt::raise_memlock_limit();
     let caps = sites::caps(&options);
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
-    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
+    let all_bounds = Arc::new(AllBounds::default());
+    // Tried here already: nothing is bound yet, and no core has started.
+    for mount in options.sites.iter().flat_map(|site| &site.mounts) {
+        let cgi = mount.cgi.as_deref().unwrap_or(&options.cgi);
+        all_bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
+    }
     Ok(Arc::new(Shared {
         options: Arc::new(options),
         admission,
-        bounds,
+        all_bounds,
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
@@ -98,6 +115,32 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
         cores: plan.cores,
         nofile,
     }))
+}
+
+/// See [`super::check`].
+pub(super) fn check(options: &Options) -> Vec<StartError> {
+    let bounds = AllBounds::default();
+    let sites = options.sites.iter().map(std::slice::from_ref);
+    let opened = sites.map(|site| Opened::open(site, 0, options, &InUse::default(), &bounds).map(drop));
+    let mut problems: Vec<StartError> = opened.chain([may_log(&options.access_log)]).filter_map(Result::err).collect();
+    // What several sites share is one problem.
+    let mut told = BTreeSet::new();
+    problems.retain(|problem| told.insert(problem.to_string()));
+    options.sites.iter().for_each(warn_of_missing_pages);
+    problems
+}
+
+/// Whether the access log could be opened; none is made for that.
+fn may_log(target: &LogTarget) -> Result<(), StartError> {
+    let LogTarget::File(path) = target else { return Ok(()) };
+    let tried = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).map_err(Into::into)
+        }
+        tried => tried.map(drop),
+    };
+    tried.map_err(|error: io::Error| StartError::Log { path: path.clone(), error })
 }
 
 /// A core on this thread that listens to nobody.
@@ -147,7 +190,8 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, options, &shared.in_use)?.into_sites(&options.files, files_max);
+    let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?
+        .into_sites(&options.files, files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
@@ -161,7 +205,7 @@ fn warn_of_missing_pages(config: &SiteConfig) {
         }
         std::fs::File::open(config.root.join(path))
     };
-    let pages: BTreeSet<&str> = config.pages.files().collect();
+    let pages: BTreeSet<&str> = config.pages.files().chain(config.locations.iter().flat_map(Location::files)).collect();
     for path in pages {
         if let Err(error) = open(path) {
             tracing::warn!(%error, "no page at /{path}: until there is one, the built-in pages are sent");
@@ -196,6 +240,7 @@ pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
             headers: config.headers.clone(),
             ..SiteOptions::default()
         },
+        locations: config.locations.clone(),
     }
 }
 

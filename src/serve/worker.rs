@@ -21,7 +21,8 @@ use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Bounds};
+use super::auth;
+use super::cgi::Admission;
 use super::conn;
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
@@ -50,7 +51,6 @@ pub(super) struct Worker {
     pub(super) limits: Limits,
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
-    pub(super) bounds: Option<Arc<Bounds>>,
     pub(super) spawner: Spawner,
     /// The CPUs that everything but the cores' own threads may use.
     pub(super) cpus: Vec<usize>,
@@ -67,6 +67,8 @@ pub(super) struct Worker {
     /// What cold files are read into, once there was one.
     pub(super) cold: OnceCell<ReadBuffers>,
     pub(super) zero_copy: ZeroCopy,
+    /// Passwords that are being verified.
+    pub(super) verifying: Places,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
     clock: Clock,
@@ -100,7 +102,6 @@ impl Worker {
             limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
-            bounds: shared.bounds.clone(),
             spawner,
             cpus: shared.cpus.clone(),
             log,
@@ -113,6 +114,7 @@ impl Worker {
             listing_bytes: Arc::default(),
             cold: OnceCell::new(),
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
+            verifying: auth::places(),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),

@@ -62,14 +62,14 @@ async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Resu
     loop {
         match link.conn.body(&worker.limits, worker.now_ms(), link.input.unread()) {
             BodyEvent::Data { skip, len } => {
-                if spool.len + len as u64 > worker.options.cgi.spool_file_bytes_max {
+                if spool.len + len as u64 > call.cgi.spool_file_bytes_max {
                     link.conn.close_after();
                     return Ok(Err(Status::CONTENT_TOO_LARGE));
                 }
                 spool.memory.extend_from_slice(&link.input.unread()[skip..skip + len]);
                 spool.len += len as u64;
                 link.input.consume(skip + len);
-                if spool.memory.len() >= worker.options.cgi.spool_memory_bytes_max
+                if spool.memory.len() >= call.cgi.spool_memory_bytes_max
                     && let Err(error) = spool.write_out().await
                 {
                     return Ok(Err(no_spool(link, call, &error)));

@@ -1,12 +1,13 @@
 //! What scripts are bound by: from the options to what the spawner is told.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::rt::confine::groups::Groups;
 use crate::rt::confine::{Confinement, User};
 use crate::rt::process::{Command, PipeReader};
 
-use super::super::options::{Cgroup, Options, ScriptBounds};
+use super::super::options::{Cgroup, ScriptBounds};
 
 /// Ready to be used for every script.
 pub(in crate::serve) struct Bounds {
@@ -15,16 +16,31 @@ pub(in crate::serve) struct Bounds {
     groups: Option<Groups>,
 }
 
+/// What was asked for so far, each tried once: a program is started for that.
+#[derive(Default)]
+pub(in crate::serve) struct AllBounds(Mutex<Vec<(ScriptBounds, Option<Arc<Bounds>>)>>);
+
+impl AllBounds {
+    /// As [`Bounds::new`], which is asked only if nobody has wanted the same before. Blocking.
+    pub(in crate::serve) fn of(&self, wanted: &ScriptBounds) -> Result<Option<Arc<Bounds>>, String> {
+        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bounds)) = tried.iter().find(|(other, _)| other == wanted) {
+            return Ok(bounds.clone());
+        }
+        let bounds = Bounds::new(wanted)?.map(Arc::new);
+        tried.push((wanted.clone(), bounds.clone()));
+        Ok(bounds)
+    }
+}
+
 impl Bounds {
     /// Nothing, if nothing was asked for. Blocking.
     ///
     /// # Errors
     /// One line: what is not possible here, and why. It has been tried.
-    pub(in crate::serve) fn new(options: &Options) -> Result<Option<Bounds>, String> {
-        let wanted = &options.cgi.bounds;
+    fn new(wanted: &ScriptBounds) -> Result<Option<Bounds>, String> {
         let confinement = confinement(wanted)?;
-        let has_scripts = options.sites.iter().any(|site| !site.mounts.is_empty());
-        if !has_scripts || confinement.is_empty() && wanted.cgroup == Cgroup::Off {
+        if confinement.is_empty() && wanted.cgroup == Cgroup::Off {
             return Ok(None);
         }
         let helper = wanted.helper.clone().ok_or("no helper was named that could bind scripts")?;

@@ -19,6 +19,7 @@ use super::journal::{Errors, Journal};
 /// A child and its place among the running. Dropped (with the runtime): the child's group is killed.
 pub(super) struct Ward {
     worker: Rc<Worker>,
+    cgi: Rc<CgiOptions>,
     child: Option<Child>,
     escaped: Escaped,
     _permit: Permit,
@@ -36,9 +37,9 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, cgi: Rc<CgiOptions>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
         worker.metrics.scripts_running.add(1);
-        Ward { worker, child: Some(child), escaped, _permit: permit }
+        Ward { worker, cgi, child: Some(child), escaped, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -50,7 +51,7 @@ impl Ward {
         let Some(child) = self.child.take() else { return };
         let mut errors = errors;
         rt::spawn_detached(async move {
-            let times = Times::of(&self.worker.options.cgi);
+            let times = Times::of(&self.cgi);
             let at_once = (leave == Leave::Kill).then(|| self.escaped.end(&self.worker.cpus, times.patience));
             let seen_off = async {
                 match exit {
