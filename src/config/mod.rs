@@ -11,6 +11,7 @@ mod mounts;
 mod pages;
 mod problem;
 mod programs;
+mod proxies;
 mod settings;
 mod sources;
 mod units;
@@ -87,6 +88,7 @@ impl Config {
         options.files.watch = watch;
         options.cgi.linger = decide(&layers, "cgi-linger", Linger::Keep, programs::linger, &mut problems);
         options.cgi.bounds = programs::bounds(&layers, &mut problems);
+        proxies::decide_all(&layers, &mut options, &mut problems);
         for limit in LIMITS {
             let Some(given) = layers.one(limit.name) else { continue };
             let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

@@ -16,6 +16,7 @@ const PEER: Peer<'static> = Peer {
     server_port: 8080,
     server_name: "fallback.example",
     https: false,
+    hearsay: false,
 };
 
 /// Everything that an environment is made of; each test changes what it is about.
