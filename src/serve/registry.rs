@@ -140,7 +140,8 @@ impl SeatGuard<'_> {
     /// The connection waits for a request. If that is its first, it has until the moment that is returned before it counts as
     /// idle; then this is to be called again.
     pub(super) fn idle(&self, now_ms: u64) -> Option<u64> {
-        let state = &mut self.registry.seats.borrow_mut()[self.seat as usize].state;
+        let mut seats = self.registry.seats.borrow_mut();
+        let state = &mut seats[self.seat as usize].state;
         let since_ms = match *state {
             State::Newcomer { since_ms } if now_ms < since_ms + NEWCOMER_MS_MIN => {
                 return Some(since_ms + NEWCOMER_MS_MIN);
@@ -149,6 +150,7 @@ impl SeatGuard<'_> {
             State::Busy | State::Evicted => now_ms,
         };
         *state = State::Idle { since_ms };
+        drop(seats);
         self.pay();
         None
     }
