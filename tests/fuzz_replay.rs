@@ -9,12 +9,14 @@ use ucaffeine::http::fuzzing;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 7] = [
     ("request", fuzzing::request),
     ("chunked", fuzzing::chunked),
     ("path", fuzzing::path),
     ("range", fuzzing::range),
     ("coding", fuzzing::coding),
+    ("forwarded", fuzzing::forwarded),
+    ("proxy_protocol", fuzzing::proxy_protocol),
 ];
 
 /// Longer inputs only cost time: every bound of the small limits is crossed by less.
@@ -74,6 +76,23 @@ const WORDS: &[&[u8]] = &[
     b";q=0",
     b"?",
     b"#",
+    b"for=9.9.9.9",
+    b"for=\"[2001:db9::1]:4711\"",
+    b"for=10.2.2.2",
+    b"10.2.2.2, ",
+    b";host=\"a\"",
+    b";proto=https",
+    b"\"",
+    b"\\",
+    b", ",
+    b"PROXY TCP4 ",
+    b"PROXY UNKNOWN",
+    b"192.0.2.1 ",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11\0\x0c",
+    b"\x20\0\0\0",
+    b"\x20\0\x05\x01\0\0\0\0",
+    b"\x03\0\x04",
 ];
 
 #[test]

@@ -32,7 +32,8 @@ fn is_root() -> bool {
 }
 
 fn site() -> Site {
-    let status = "printf 'Content-Type: text/plain\\n\\n'; grep -E '^(Uid|Gid|Groups|CapPrm|CapEff):' /proc/self/status";
+    let status =
+        "printf 'Content-Type: text/plain\\n\\n'; grep -E '^(Uid|Gid|Groups|CapPrm|CapEff):' /proc/self/status";
     Site::new().file("index.html", "home").sh("cgi-bin/status", status)
 }
 
@@ -40,7 +41,8 @@ fn site() -> Site {
 #[track_caller]
 fn is_held_to(status: &str, uid: u32, gid: u32) {
     let line = |name: &str| -> Vec<String> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {status}"));
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {status}"));
         line.split_whitespace().map(str::to_owned).collect()
     };
     assert_eq!(line("Uid:"), vec![uid.to_string(); 4], "{status}");
@@ -112,10 +114,7 @@ fn a_log_that_is_made_is_that_users_and_another_must_be_writable() {
     let path = other.display().to_string();
     let exit = Launch::new(&site).args(["--user", &name, "--access-log", &path]).fails();
     assert_eq!(exit.code, Some(3), "{}", exit.output);
-    assert_eq!(
-        exit.output,
-        format!("ucaffeine: cannot open the access log {path}: Permission denied (os error 13)\n")
-    );
+    assert_eq!(exit.output, format!("ucaffeine: cannot open the access log {path}: Permission denied (os error 13)\n"));
     assert_eq!(fs::metadata(&other).expect("it").uid(), 0, "it is still root's");
 }
 
@@ -164,7 +163,8 @@ fn without_root_it_is_refused() {
     }
     let exit = without_root(&site, 54_321, 54_321).args(["--user", &name]).fails();
     assert_eq!(exit.code, Some(2), "{}", exit.output);
-    let says = "ucaffeine: --user nobody: only root can become another user; start it as root, or as nobody without --user\n";
+    let says =
+        "ucaffeine: --user nobody: only root can become another user; start it as root, or as nobody without --user\n";
     assert_eq!(exit.output, says);
 }
 
@@ -248,7 +248,8 @@ fn what_that_user_writes_leads_root_nowhere() {
     };
     let victim_pid = victim.id();
     let stat = fs::read_to_string(format!("/proc/{victim_pid}/stat")).expect("its times");
-    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).expect("its start").to_owned();
+    let ticks =
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).expect("its start").to_owned();
     let mut told: serde_json::Value = serde_json::from_str(&good).expect("JSON");
     told["pid"] = victim_pid.into();
     told["start_ticks"] = ticks.parse::<u64>().expect("a number").into();

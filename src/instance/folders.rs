@@ -86,7 +86,8 @@ impl Folders {
 /// # Errors
 /// It cannot be made; `PermissionDenied` for one of another user's.
 pub(crate) fn private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(named)?;
     let facts = fs::symlink_metadata(folder)?;
     if !facts.is_dir() || facts.uid() != rustix::process::geteuid().as_raw() {
         let what = format!("{} belongs to another user", folder.display());
