@@ -22,9 +22,14 @@ fn nobody() -> (String, u32, u32) {
     ("nobody".to_owned(), number(2), number(3))
 }
 
-/// Whether this is root; says that a test needs it.
+/// Whether this is root, and of a system with all its users: a container may have root and nobody else. Says that a test needs it.
 fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
+    let can_be = |uid: u32, gid: u32| {
+        let _quiet = no_forks();
+        Command::new("true").uid(uid).gid(gid).status().is_ok_and(|status| status.success())
+    };
+    let (_, uid, gid) = nobody();
+    let is_root = rustix::process::geteuid().is_root() && can_be(uid, gid) && can_be(54_321, 4321);
     if !is_root {
         support::not_here("only root can become another user");
     }
@@ -75,6 +80,20 @@ fn every_thread_and_every_program_is_that_user() {
     }
     assert!(count >= 5, "{count} threads");
     assert!(matches!(server.get("/secret").status, 403 | 404), "what root may read, it may not");
+    server.stop();
+}
+
+/// The helper that binds programs is this binary, found through `/proc/self`, which a process that was root sees with other eyes.
+#[test]
+fn programs_can_be_bound_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    let (name, uid, gid) = nobody();
+    let site = site().sh("cgi-bin/files", "printf 'Content-Type: text/plain\\n\\n'; ulimit -n");
+    let server = Server::start(&site, ["--user", &name, "--cgi-open-files-max", "77"]);
+    assert_eq!(server.get("/cgi-bin/files").expect(200).text(), "77\n");
+    is_held_to(&server.get("/cgi-bin/status").expect(200).text(), uid, gid);
     server.stop();
 }
 
