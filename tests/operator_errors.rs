@@ -129,7 +129,7 @@ fn a_configuration_that_cannot_be_read() {
     let site = support::Site::new().file("closed.toml", "port = 0\n").link("loop", "loop");
     let at = |path: &str| site.at(path).display().to_string();
     let folder = site.root().display().to_string();
-    says(home.run(["-c", &folder]), 3, &format!("{folder}: a folder; name the TOML file in it"));
+    says(home.run(["-c", &folder]), 3, &format!("{folder}: cannot be read: it is a folder; name the TOML file in it"));
     let absent = at("absent.toml");
     says(home.run(["-c", &absent]), 3, &format!("{absent}: cannot be read: No such file or directory (os error 2)"));
     let link = at("loop");
@@ -147,9 +147,13 @@ fn a_configuration_that_cannot_be_read() {
     let exit = Launch::new(&site).env("UCAFFEINE_CONFIG", &folder).fails();
     assert_eq!(
         (exit.code, exit.output),
-        (Some(3), format!("ucaffeine: {folder}: a folder; name the TOML file in it\n"))
+        (Some(3), format!("ucaffeine: {folder}: cannot be read: it is a folder; name the TOML file in it\n"))
     );
-    says(home.run(["-D", "-n", "a", "-c", &folder]), 3, &format!("{folder}: a folder; name the TOML file in it"));
+    says(
+        home.run(["-D", "-n", "a", "-c", &folder]),
+        3,
+        &format!("{folder}: cannot be read: it is a folder; name the TOML file in it"),
+    );
 }
 
 #[test]

@@ -315,6 +315,32 @@ fn sixty_four_descriptors_and_two_hundred_clients() {
     server.stop();
 }
 
+/// A connection that has come and not asked is given a second, and then it goes as any that is idle: nobody who asks is kept out
+/// for good, however full the table is of others who do not.
+#[test]
+fn who_connects_and_is_silent_keeps_nobody_out() {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let site = site();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(Launch::binary()).arg(site.root());
+    let server =
+        Launch::bare(command, site.root()).args(["--port", "0", "--cores", "1", "--idle-ms-max", "1h"]).start();
+    let connected = std::sync::Arc::new(AtomicUsize::new(0));
+    for _ in 0..60 {
+        let (addr, connected) = (server.addr, std::sync::Arc::clone(&connected));
+        // Each stays until it is told to go; those that never got in end with the server.
+        std::thread::spawn(move || {
+            let Ok(mut stream) = std::net::TcpStream::connect(addr) else { return };
+            connected.fetch_add(1, SeqCst);
+            let _ = stream.read(&mut [0]);
+        });
+    }
+    wait_until("many are silent", || connected.load(SeqCst) >= 20);
+    wait_until("somebody who asks is answered", || ask_once(server.addr).is_some());
+    server.stop();
+}
+
 /// One request; the connection is returned when it was answered.
 fn ask_once(addr: std::net::SocketAddr) -> Option<std::net::TcpStream> {
     use std::io::{Read, Write};

@@ -25,7 +25,7 @@ fn text(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-        std::io::ErrorKind::IsADirectory => String::from("a folder; name the TOML file in it"),
+        std::io::ErrorKind::IsADirectory => String::from("cannot be read: it is a folder; name the TOML file in it"),
         _ => format!("cannot be read: {error}"),
     })?;
     if text.len() as u64 > FILE_BYTES_MAX {
