@@ -93,7 +93,7 @@ fn by_forwarded<'b>(fields: &Fields<'b>, trusted: &Trusted) -> Client<'b> {
     for line in lines {
         // A line that is no list at all says nothing, and nothing before it is believed either.
         let Some(elements) = Elements::read(line.value) else { break };
-        for element in elements.from_the_end() {
+        for element in elements.last_first() {
             // Of several trusted proxies, the outermost one knows.
             client.https = element.proto.map(|value| value.text).and_then(is_https).or(client.https);
             client.host = element.host.map(|value| value.text).filter(|host| is_authority(host)).or(client.host);
@@ -149,7 +149,7 @@ impl<'b> Elements<'b> {
         }
     }
 
-    fn from_the_end(&self) -> impl Iterator<Item = &Element<'b>> {
+    fn last_first(&self) -> impl Iterator<Item = &Element<'b>> {
         let first = self.count.saturating_sub(HOPS_MAX);
         (first..self.count).rev().map(|index| &self.ring[index % HOPS_MAX])
     }
