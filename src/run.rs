@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ucaffeine::rt::confine::User;
 use ucaffeine::rt::process::orphans;
 use ucaffeine::rt::signal::{Signal, Signals};
 use ucaffeine::serve::options::{Listen, SiteConfig};
@@ -75,6 +76,17 @@ pub(crate) fn instance(typed: &Typed, environment: &[(OsString, OsString)]) -> R
 }
 
 impl Instance {
+    /// The folder of what runs is given to the user that root is about to become. What is wrong with that user is for the start
+    /// to say.
+    fn hand_over(&mut self, user: &str) -> Result<(), Failed> {
+        let (Some(lock), Ok(user), true) = (&mut self.lock, User::look_up(user), rustix::process::geteuid().is_root())
+        else {
+            return Ok(());
+        };
+        let failed = |error: io::Error| Failed::new(format!("cannot give the folder of {} away: {error}", self.name));
+        lock.hand_over(user.uid(), user.gid()).map_err(failed)
+    }
+
     /// What holds for an instance where nobody says anything else.
     pub(crate) fn defaults(&self) -> Layer {
         let mut defaults = Layer::default();
@@ -100,7 +112,7 @@ pub(crate) fn run(config: Config, instance: Option<Instance>, level: &Level) -> 
     served
 }
 
-fn serve(mut config: Config, instance: Option<Instance>, level: &Level, signals: &Signals) -> Result<(), Failed> {
+fn serve(mut config: Config, mut instance: Option<Instance>, level: &Level, signals: &Signals) -> Result<(), Failed> {
     // The default site may be the instance's own folder; hosts have folders of theirs.
     let own = instance.as_ref();
     let own = own.filter(|instance| config.options.sites.first().is_some_and(|site| site.root == instance.root));
@@ -114,6 +126,9 @@ fn serve(mut config: Config, instance: Option<Instance>, level: &Level, signals:
     let has_scripts = instance.is_some() || config.options.sites.iter().any(|site| !site.mounts.is_empty());
     if has_scripts && let Err(error) = orphans::become_subreaper() {
         tracing::warn!(%error, "what scripts leave behind goes to init");
+    }
+    if let (Some(user), Some(instance)) = (&config.options.user, &mut instance) {
+        instance.hand_over(user)?;
     }
     let started = Server::start(config.options.clone());
     let server = Arc::new(started.map_err(|error| Failed { code: exit_code(&error), why: error.to_string() })?);
@@ -262,7 +277,10 @@ pub(crate) fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind { .. } => EXIT_BIND,
         StartError::Engine(_) | StartError::Uring(_) => EXIT_ENGINE,
-        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) => EXIT_CONFIGURATION,
+        StartError::NotRoot { .. } => EXIT_USAGE,
+        StartError::Site { .. } | StartError::Log { .. } | StartError::Bounds(_) | StartError::User { .. } => {
+            EXIT_CONFIGURATION
+        }
         _ => crate::instance::EXIT_FAILED,
     }
 }

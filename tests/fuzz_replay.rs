@@ -10,7 +10,7 @@ use ucaffeine::site::fuzzing as site;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 10] = [
     ("request", fuzzing::request),
     ("chunked", fuzzing::chunked),
     ("path", fuzzing::path),
@@ -19,6 +19,8 @@ const TARGETS: [(&str, Target); 8] = [
     ("authorization", site::authorization),
     ("host", site::host),
     ("htpasswd", site::htpasswd),
+    ("forwarded", fuzzing::forwarded),
+    ("proxy_protocol", fuzzing::proxy_protocol),
 ];
 
 /// Longer inputs only cost time: every bound of the small limits is crossed by less.
@@ -86,6 +88,23 @@ const WORDS: &[&[u8]] = &[
     b"$2y$05$",
     b"$6$rounds=",
     b"{SHA}",
+    b"for=9.9.9.9",
+    b"for=\"[2001:db9::1]:4711\"",
+    b"for=10.2.2.2",
+    b"10.2.2.2, ",
+    b";host=\"a\"",
+    b";proto=https",
+    b"\"",
+    b"\\",
+    b", ",
+    b"PROXY TCP4 ",
+    b"PROXY UNKNOWN",
+    b"192.0.2.1 ",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11\0\x0c",
+    b"\x20\0\0\0",
+    b"\x20\0\x05\x01\0\0\0\0",
+    b"\x03\0\x04",
 ];
 
 #[test]

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
+use ucaffeine::http::trust::{Network, Trusted};
 use ucaffeine::serve::options::{Listen, Options, SiteConfig};
 use ucaffeine::serve::{CoreStats, Server};
 use ucaffeine::site::auth::Guard;
@@ -121,7 +122,13 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         cores: Some(1),
         ..Options::default()
     };
-    hold_all(options.clone());
+    hold_all(options.clone(), "");
+    // Behind a proxy that is believed, and with the connections of each address counted.
+    let loopback = Network::parse("127.0.0.0/8").expect("a network");
+    let trusted = Trusted { networks: vec![loopback], unix: false };
+    let behind_a_proxy = Options { trusted, conns_per_ip_max: Some(100), ..options.clone() };
+    let said = "Forwarded: for=203.0.113.9, for=\"[2001:db8::1]:4711\";proto=https;host=a.example, for=127.0.0.9\r\n";
+    hold_all(behind_a_proxy, said);
     // What a site may have besides its files costs a file that is there nothing.
     let pages = Pages {
         listing: true,
@@ -130,7 +137,7 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         error_pages: vec![ErrorPage { statuses: Statuses::Class(4), path: "404.html".into() }],
     };
     let site = SiteConfig { pages, ..SiteConfig::files_only(folder.path().into()) };
-    hold_all(Options { sites: vec![site.clone()], ..options.clone() });
+    hold_all(Options { sites: vec![site.clone()], ..options.clone() }, "");
     // Nor do hosts, and what holds for some of the paths: the request is for a host that only a wildcard names.
     let host = |name: &str| SiteConfig { names: vec![name.into()], ..SiteConfig::files_only(folder.path().into()) };
     let mut wild = host("*.example.org");
@@ -141,21 +148,22 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
     wild.locations = vec![quiet.clone(), Location { spa_fallback: Some(None), ..Location::new(pattern("/**/*.bin")) }];
     let hosts = (0..100).map(|number| host(&format!("host-{number}.example.org")));
     let sites: Vec<SiteConfig> = [site.clone(), wild].into_iter().chain(hosts).collect();
-    hold_all_of("a.deep.example.org:8080", Options { sites, ..options.clone() });
+    hold_all_of("a.deep.example.org:8080", Options { sites, ..options.clone() }, "");
     // Nor does a door somewhere else on the site.
-    hold_all(Options { sites: vec![SiteConfig { locations: vec![quiet, guarded], ..site }], ..options });
+    hold_all(Options { sites: vec![SiteConfig { locations: vec![quiet, guarded], ..site }], ..options }, "");
 }
 
-fn hold_all(options: Options) {
-    hold_all_of("test", options);
+fn hold_all(options: Options, lines: &str) {
+    hold_all_of("test", options, lines);
 }
 
-fn hold_all_of(host: &str, options: Options) {
+/// With these lines in every request.
+fn hold_all_of(host: &str, options: Options, lines: &str) {
     let server = Server::start(options).expect("a server");
     let [Listen::Tcp(addr)] = *server.listening() else { panic!("one address") };
     let core = threads().into_iter().find(|(_, name)| name == "core-0").expect("the core's thread").0;
     let etag = etag(addr);
-    let get = format!("GET /1k.css HTTP/1.1\r\nHost: {host}\r\n");
+    let get = format!("GET /1k.css HTTP/1.1\r\nHost: {host}\r\n{lines}");
     let cases = [
         ("GET", format!("{get}\r\n"), "HTTP/1.1 200", 1024),
         ("HEAD", format!("{}\r\n", get.replacen("GET", "HEAD", 1)), "HTTP/1.1 200", 0),

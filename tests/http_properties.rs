@@ -3,11 +3,16 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ucaffeine::http::body::{CHUNK_END, LAST_CHUNK, chunk_head};
 use ucaffeine::http::coding::{self, Coding};
+
+use ucaffeine::http::forwarded::{Client, HOPS_MAX};
 use ucaffeine::http::limits::Limits;
+use ucaffeine::http::proxy_protocol::{Ends, Header};
 use ucaffeine::http::request::FieldSlots;
-use ucaffeine::http::{date, fuzzing, head, path};
+use ucaffeine::http::trust::{Network, Trusted};
+use ucaffeine::http::{date, forwarded, fuzzing, head, path, proxy_protocol};
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
@@ -51,6 +56,65 @@ proptest! {
     #[test]
     fn chunked_bodies_of_any_bytes(choice: u8, body in chunked_text()) {
         fuzzing::chunked(&[&[choice][..], &body].concat());
+    }
+
+    #[test]
+    fn whatever_a_client_says_the_outermost_proxy_is_believed(choice: u8, said in forwarded_text()) {
+        fuzzing::forwarded(&[&[choice][..], said.as_bytes()].concat());
+    }
+
+    #[test]
+    fn what_a_proxy_writes_is_read_as_it_was(addr: IpAddr, port: u16, https: bool, proxies in 0usize..40) {
+        let trusted = Trusted { networks: vec![Network::parse("198.51.100.7").unwrap()], unix: false };
+        let addr = addr.to_canonical();
+        prop_assume!(!trusted.has(Some(addr)));
+        let node = if addr.is_ipv4() { format!("{addr}:{port}") } else { format!("[{addr}]:{port}") };
+        let scheme = if https { "https" } else { "http" };
+        let hops = ", for=198.51.100.7".repeat(proxies.min(HOPS_MAX - 1));
+        let lines = [
+            format!("Forwarded: for=\"{node}\";proto={scheme};host=\"a.example:{port}\"{hops}\r\n"),
+            format!("X-Forwarded-For: {node}{}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: a.example:{port}\r\n", ", 198.51.100.7".repeat(proxies)),
+        ];
+        for line in lines {
+            let bytes = format!("GET / HTTP/1.1\r\nHost: b\r\n{line}\r\n");
+            let mut slots = FieldSlots::new();
+            let (request, _) = head::parse(&Limits::default(), bytes.as_bytes(), &mut slots).unwrap().unwrap();
+            let host = format!("a.example:{port}");
+            let want = Client { addr: Some(addr), port: Some(port), https: Some(https), host: Some(host.as_bytes()) };
+            prop_assert_eq!(forwarded::client(&request.fields, &trusted), want, "{}", line);
+        }
+    }
+
+    #[test]
+    fn proxy_headers_of_any_bytes(bytes in vec(any::<u8>(), 0..80), start in 0usize..4) {
+        let starts: [&[u8]; 4] = [b"", b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14"];
+        fuzzing::proxy_protocol(&[starts[start], &bytes].concat());
+    }
+
+    #[test]
+    fn what_a_balancer_writes_is_read_as_it_was(from: Ipv6Addr, to: Ipv6Addr, v4: (Ipv4Addr, Ipv4Addr), ports: (u16, u16)) {
+        let lines = [
+            (format!("TCP6 {from} {to}"), IpAddr::V6(from), IpAddr::V6(to)),
+            (format!("TCP4 {} {}", v4.0, v4.1), IpAddr::V4(v4.0), IpAddr::V4(v4.1)),
+        ];
+        for (text, from, to) in lines {
+            let line = format!("PROXY {text} {} {}\r\n", ports.0, ports.1);
+            let octets = |addr: IpAddr| match addr {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            let block = [octets(from), octets(to), ports.0.to_be_bytes().to_vec(), ports.1.to_be_bytes().to_vec()].concat();
+            let fixed = [0x21, if from.is_ipv4() { 0x11 } else { 0x21 }, 0, block.len() as u8];
+            let binary = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &fixed, &block].concat();
+            let ends = Ends {
+                source: SocketAddr::new(from.to_canonical(), ports.0),
+                destination: SocketAddr::new(to.to_canonical(), ports.1),
+            };
+            for bytes in [line.into_bytes(), binary] {
+                let want = Ok(Some(Header { len: bytes.len(), ends: Some(ends), https: None }));
+                prop_assert_eq!(proxy_protocol::parse(&bytes), want);
+            }
+        }
     }
 
     #[test]
@@ -172,4 +236,9 @@ fn chunked_text() -> impl Strategy<Value = Vec<u8>> {
 /// Lets generated and literal text share a type; a test process ends soon.
 fn leak(text: String) -> &'static str {
     text.leak()
+}
+
+/// What a client may say to pass for another one.
+fn forwarded_text() -> impl Strategy<Value = String> {
+    "(for=9\\.9\\.9\\.9|for=10\\.2\\.2\\.2|for=unknown|for=\"\\[2001:db9::1\\]\"|;|;proto=https|;host=evil|\"|\\\\|, ?|\n|10\\.2\\.2\\.2|9\\.9\\.9\\.9| |=|a){0,14}"
 }

@@ -290,14 +290,14 @@ fn sixty_four_descriptors_and_two_hundred_clients() {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(Launch::binary()).arg(site.root());
     let server = Launch::bare(command, site.root()).args(["--port", "0", "--cores", "1"]).start();
-    // Every client keeps its connection after its answer, so that the server has to close idle ones to go on. A client whose
-    // connection is the one that is closed just before it asks tries again, as browsers do.
+    // Every client keeps its connection after its answer, so that the server has to close idle ones to go on. A client that
+    // is so slow that its connection is closed before it has asked tries again, as browsers do.
     let everyone = std::sync::Arc::new(std::sync::Barrier::new(200));
     let clients = (0..200).map(|_| {
         let (addr, everyone) = (server.addr, std::sync::Arc::clone(&everyone));
         std::thread::spawn(move || {
             let again = || std::thread::sleep(std::time::Duration::from_millis(5));
-            let held = (0..2_000).find_map(|_| {
+            let held = (0..200).find_map(|_| {
                 ask_once(addr).or_else(|| {
                     again();
                     None
@@ -312,6 +312,32 @@ fn sixty_four_descriptors_and_two_hundred_clients() {
     assert_eq!(served.filter(|&ok| ok).count(), 200);
     assert_eq!(server.get("/").expect(200).text(), "home", "and afterwards it serves as before");
     server.get("/cgi-bin/absent").expect(404);
+    server.stop();
+}
+
+/// A connection that has come and not asked is given a second, and then it goes as any that is idle: nobody who asks is kept out
+/// for good, however full the table is of others who do not.
+#[test]
+fn who_connects_and_is_silent_keeps_nobody_out() {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let site = site();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(Launch::binary()).arg(site.root());
+    let server =
+        Launch::bare(command, site.root()).args(["--port", "0", "--cores", "1", "--idle-ms-max", "1h"]).start();
+    let connected = std::sync::Arc::new(AtomicUsize::new(0));
+    for _ in 0..60 {
+        let (addr, connected) = (server.addr, std::sync::Arc::clone(&connected));
+        // Each stays until it is told to go; those that never got in end with the server.
+        std::thread::spawn(move || {
+            let Ok(mut stream) = std::net::TcpStream::connect(addr) else { return };
+            connected.fetch_add(1, SeqCst);
+            let _ = stream.read(&mut [0]);
+        });
+    }
+    wait_until("many are silent", || connected.load(SeqCst) >= 20);
+    wait_until("somebody who asks is answered", || ask_once(server.addr).is_some());
     server.stop();
 }
 

@@ -30,6 +30,11 @@ pub(crate) fn listen(layers: &Layers, problems: &mut Vec<Problem>) -> Vec<Listen
     listen
 }
 
+/// The address that is written, as `--bind` would have it. What is wrong with `--port` has been said.
+pub(super) fn address_of(given: &Given, layers: &Layers) -> Result<Listen, Problem> {
+    address(given, layers.one("port").and_then(|given| port(given).ok()).unwrap_or(PORT_DEFAULT))
+}
+
 fn port(given: &Given) -> Result<u16, Problem> {
     let text = given.str()?;
     text.parse().map_err(|_| match text.contains("://") {

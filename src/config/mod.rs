@@ -13,6 +13,7 @@ mod mounts;
 mod pages;
 mod problem;
 mod programs;
+mod proxies;
 mod settings;
 mod settled;
 mod sites;
@@ -89,6 +90,7 @@ fn server(layers: &Layers, problems: &mut Vec<Problem>) -> Options {
     options.files.watch = !decide(layers, "no-watch", false, switch, problems);
     options.cgi.linger = decide(layers, "cgi-linger", Linger::Keep, programs::linger, problems);
     options.cgi.bounds = programs::bounds(layers, problems);
+    proxies::decide_all(layers, &mut options, problems);
     for limit in LIMITS {
         let Some(given) = layers.one(limit.name) else { continue };
         let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));

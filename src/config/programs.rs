@@ -46,17 +46,22 @@ pub(super) fn umask(given: &Given) -> Result<Option<u16>, Problem> {
     }
 }
 
-/// Whether there is such a user is for the start to find out.
 pub(super) fn user(given: &Given) -> Result<Option<String>, Problem> {
+    let user = user_name(given)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(given.impossible("only root can run programs as another user; start the server as root"));
+    }
+    Ok(user)
+}
+
+/// Whether there is such a user is for the start to find out.
+pub(super) fn user_name(given: &Given) -> Result<Option<String>, Problem> {
     let text = given.str()?;
     let mut parts = text.split(':');
     let is_name = |part: Option<&str>| part.is_some_and(|name| !name.is_empty() && !name.contains('\0'));
     let fits = is_name(parts.next()) && parts.next().is_none_or(|group| is_name(Some(group))) && parts.next().is_none();
     if !fits {
         return Err(given.unreadable("needs USER or USER:GROUP, as in www-data"));
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(given.impossible("only root can run programs as another user; start the server as root"));
     }
     Ok(Some(text.to_owned()))
 }

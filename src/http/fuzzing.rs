@@ -4,15 +4,18 @@
 use super::chunked::{Chunks, Decoded};
 use super::coding::{self, Coding};
 use super::conn::{BodyEvent, Conn, Event, Next};
+use super::forwarded;
 use super::head;
 use super::limits::Limits;
 use super::multipart::{Boundary, Multipart};
 use super::path;
+use super::proxy_protocol;
 use super::range::{self, Ranges, Span};
 use super::refusal::Fault;
 use super::request::{FieldSlots, Known};
 use super::response;
 use super::scan::Scan;
+use super::trust::{Network, Trusted};
 
 /// Bounds that short inputs can cross.
 fn small_limits() -> Limits {
@@ -284,4 +287,59 @@ pub fn coding(value: &[u8]) {
             assert_eq!(coding::choose(&request.fields, fewer), Some(chosen), "without {other:?}");
         }
     }
+}
+
+/// What a client says about itself, a line each, and then what the proxies add: whatever the client says, the address that the
+/// outermost trusted proxy saw is the client's, or nothing is. The first byte chooses the form, and where the proxies add.
+pub fn forwarded(data: &[u8]) {
+    let Some((&choice, said)) = data.split_first() else { return };
+    let (name, prefix) = if choice & 1 == 0 { ("Forwarded", "for=") } else { ("X-Forwarded-For", "") };
+    let mut lines: Vec<Vec<u8>> = said.split(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+    let added = format!("{prefix}192.0.2.7, {prefix}10.1.1.1");
+    let on_its_own_line = choice & 2 == 0;
+    match lines.last_mut() {
+        Some(last) if !on_its_own_line => last.extend_from_slice(format!(", {added}").as_bytes()),
+        _ => lines.push(added.into_bytes()),
+    }
+    let fields = lines.iter().flat_map(|line| [name.as_bytes(), b": ", line, b"\r\n"].concat());
+    let head: Vec<u8> = b"GET / HTTP/1.1\r\nHost: a\r\n".iter().copied().chain(fields).chain(*b"\r\n").collect();
+    let limits = Limits { fields_max: 256, head_bytes_max: 1 << 20, field_bytes_max: 1 << 20, ..Limits::default() };
+    let mut slots = FieldSlots::new();
+    // What breaks the head is refused before anybody asks who sent it.
+    let Ok(Some((request, len))) = head::parse(&limits, &head, &mut slots) else { return };
+    if len != head.len() || request.fields.iter().count() != lines.len() + 1 {
+        return;
+    }
+    let trusted = Trusted { networks: Network::parse("10.0.0.0/8").into_iter().collect(), unix: false };
+    let client = forwarded::client(&request.fields, &trusted);
+    let seen = client.addr.map(|addr| addr.to_string());
+    // A quote that a client leaves open hides what is added to its line, and so everybody.
+    let may_be_hidden = name == "Forwarded" && !on_its_own_line;
+    assert!(seen.as_deref() == Some("192.0.2.7") || seen.is_none() && may_be_hidden, "{seen:?}");
+    if let Some(host) = client.host {
+        assert!(super::target::is_authority(host));
+    }
+}
+
+/// The start of a connection. A header is whole at one length: before it nothing is known, after it nothing changes. A fault
+/// stays one.
+pub fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_protocol::parse(data);
+    if let Ok(Some(header)) = whole {
+        assert!(header.len <= data.len() && header.len <= proxy_protocol::HEADER_BYTES_MAX);
+    }
+    let mut decided = None;
+    for len in 0..=data.len() {
+        let read = proxy_protocol::parse(&data[..len]);
+        match (decided, read) {
+            (None, Ok(None)) => {}
+            (None, Ok(Some(header))) => {
+                assert_eq!(header.len, len);
+                decided = Some(read);
+            }
+            (None, Err(_)) => decided = Some(read),
+            (Some(before), read) => assert_eq!(before, read, "at {len} bytes"),
+        }
+    }
+    assert_eq!(decided.unwrap_or(Ok(None)), whole);
 }

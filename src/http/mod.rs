@@ -2,6 +2,7 @@
 //!
 //! - Requests: [`conn`] (whose turn it is, and until when), [`head`] (one head), [`request`] (what it says), [`body`]
 //!   (framing and chunks), [`path`], [`range`], [`conditional`], [`accept`] (types), [`coding`].
+//! - Proxies: [`trust`] (whose word is taken), [`forwarded`] (what they say of a request), [`proxy_protocol`] (of a connection).
 //! - Responses: [`response`] (the bytes of a head), [`multipart`] (several ranges in one body), [`status`], [`date`].
 //!
 //! Time is an argument ([`Millis`]), bytes are slices that the caller keeps, and every bound is in [`limits`].
@@ -14,6 +15,7 @@ pub mod coding;
 pub mod conditional;
 pub mod conn;
 pub mod date;
+pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod head;
@@ -21,6 +23,7 @@ pub mod limits;
 pub mod multipart;
 mod pace;
 pub mod path;
+pub mod proxy_protocol;
 pub mod range;
 mod refusal;
 pub mod request;
@@ -28,6 +31,7 @@ pub mod response;
 mod scan;
 pub mod status;
 mod target;
+pub mod trust;
 
 /// A moment, in milliseconds since an epoch that the caller chose (the runtime's start). Only differences mean
 /// anything.

@@ -99,6 +99,10 @@ pub enum Known {
     Te,
     Trailer,
     KeepAlive,
+    Forwarded,
+    XForwardedFor,
+    XForwardedProto,
+    XForwardedHost,
 }
 
 /// Room for the parsed field lines of one head; lives on the stack of one step (8 KiB, never initialised).
@@ -139,6 +143,10 @@ impl Known {
             (2, b't') => (Te, b"te"),
             (7, b't') => (Trailer, b"trailer"),
             (10, b'k') => (KeepAlive, b"keep-alive"),
+            (9, b'f') => (Forwarded, b"forwarded"),
+            (15, b'x') => (XForwardedFor, b"x-forwarded-for"),
+            (17, b'x') => (XForwardedProto, b"x-forwarded-proto"),
+            (16, b'x') => (XForwardedHost, b"x-forwarded-host"),
             _ => return None,
         };
         name.eq_ignore_ascii_case(text).then_some(candidate)

@@ -86,7 +86,8 @@ impl Folders {
 /// # Errors
 /// It cannot be made; `PermissionDenied` for one of another user's.
 pub(crate) fn private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(named)?;
     let facts = fs::symlink_metadata(folder)?;
     if !facts.is_dir() || facts.uid() != rustix::process::geteuid().as_raw() {
         let what = format!("{} belongs to another user", folder.display());
@@ -96,6 +97,27 @@ pub(crate) fn private(folder: &Path) -> io::Result<()> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// As [`private`], for a folder that root may have given to the user that an instance runs as: it lies in one of root's.
+///
+/// # Errors
+/// As [`private`].
+pub(super) fn private_or_given(folder: &Path) -> io::Result<()> {
+    let is_given = rustix::process::geteuid().is_root()
+        && fs::symlink_metadata(folder).is_ok_and(|facts| facts.is_dir() && facts.uid() != 0);
+    if is_given { Ok(()) } else { private(folder) }
+}
+
+/// Makes a folder ours that was given away, now that nobody runs there: what its user has left in it is not followed by root.
+///
+/// # Errors
+/// chown(2).
+pub(super) fn take_back(folder: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(folder)?.uid() != rustix::process::geteuid().as_raw() {
+        std::os::unix::fs::lchown(folder, Some(0), Some(0))?;
+    }
+    private(folder)
 }
 
 #[cfg(test)]

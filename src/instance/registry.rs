@@ -3,16 +3,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
-use super::folders::private;
+use super::folders::{private, private_or_given, take_back};
 use super::{Folders, Name};
 
 const LOCK: &str = "lock";
@@ -24,6 +24,8 @@ pub(super) const SOCKET: &str = "control.sock";
 pub(crate) struct Lock {
     file: File,
     folder: PathBuf,
+    /// Where the folder is another user's, and the way to it may be closed.
+    given: Option<OwnedFd>,
 }
 
 /// What a running instance has written down about itself.
@@ -65,8 +67,9 @@ impl Lock {
         private(folders.all_running())?;
         let until = Instant::now() + LOOK_MAX;
         loop {
-            private(&folder)?;
+            private_or_given(&folder)?;
             if let Some(lock) = Lock::attempt(&folder)? {
+                take_back(&folder)?;
                 lock.forget();
                 return Ok(Some(lock));
             }
@@ -82,7 +85,14 @@ impl Lock {
     /// `None`: it is taken, or has just been cleaned away.
     fn attempt(folder: &Path) -> io::Result<Option<Lock>> {
         let path = folder.join(LOCK);
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(NOFOLLOW)
+            .open(&path);
         let file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -96,7 +106,20 @@ impl Lock {
         // Whoever cleans removes the file under its lock: one that is no longer there locks nothing.
         let still_there =
             fs::metadata(&path).is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino()));
-        Ok(still_there.then(|| Lock { file, folder: folder.to_owned() }))
+        Ok(still_there.then(|| Lock { file, folder: folder.to_owned(), given: None }))
+    }
+
+    /// Gives the folder to another user, whom this process is about to become. From then on it is reached through a descriptor,
+    /// because the folders above it may be closed to that user. The lock's file stays root's: it is held already.
+    ///
+    /// # Errors
+    /// EPERM: this is not root.
+    pub(crate) fn hand_over(&mut self, uid: u32, gid: u32) -> io::Result<()> {
+        let folder = OpenOptions::new().read(true).custom_flags(NOFOLLOW | DIRECTORY).open(&self.folder)?;
+        std::os::unix::fs::fchown(&folder, Some(uid), Some(gid))?;
+        self.folder = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        self.given = Some(folder.into());
+        Ok(())
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -127,8 +150,10 @@ impl Lock {
         self.forget();
         // The lock's file last, and while it is held: see `attempt`.
         let _ = fs::remove_file(self.folder.join(LOCK));
+        // Fails where the folder above it is root's, and this is not root any more. An empty one is nobody.
         let _ = fs::remove_dir(&self.folder);
         drop(self.file);
+        drop(self.given);
     }
 }
 
@@ -171,8 +196,29 @@ pub(crate) fn list(folders: &Folders) -> io::Result<Vec<(Name, Option<State>)>> 
     Ok(running)
 }
 
+/// What stands in a folder. Where root has given that to another user, what he writes is about processes of his own; else root
+/// would stop whomever he names.
 fn read_state(folder: &Path) -> Option<State> {
-    State::from_json(&serde_json::from_slice(&fs::read(folder.join(STATE)).ok()?).ok()?)
+    let mut file = OpenOptions::new().read(true).custom_flags(NOFOLLOW | NONBLOCK).open(folder.join(STATE)).ok()?;
+    let owner = file.metadata().ok().filter(fs::Metadata::is_file)?.uid();
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(&mut file, STATE_BYTES_MAX), &mut text).ok()?;
+    let state = State::from_json(&serde_json::from_slice(&text).ok()?)?;
+    let is_foreign = owner != rustix::process::geteuid().as_raw() && uid_of(state.pid).is_some_and(|uid| uid != owner);
+    (!is_foreign).then_some(state)
+}
+
+/// Longer is nothing that an instance has written.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+/// As open(2) wants them.
+const NOFOLLOW: i32 = OFlags::NOFOLLOW.bits() as i32;
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits() as i32;
+const DIRECTORY: i32 = OFlags::DIRECTORY.bits() as i32;
+
+/// Whose process it is. Not by who owns its folder in /proc: that is root where the process has been another user before.
+fn uid_of(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 impl State {

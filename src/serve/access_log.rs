@@ -11,7 +11,6 @@ use crate::http::status::Status;
 use crate::rt::fs::File;
 use crate::site::log_line::{Record, RequestLine, log_line};
 
-use super::link::Link;
 use super::worker::Worker;
 
 /// Lines that wait for a slow log; beyond, lines are dropped and counted rather than held against the clients.
@@ -98,13 +97,6 @@ async fn write_lines(shared: Rc<Shared>) {
         if dropped > 0 {
             tracing::warn!(lines = dropped, "the access log is too slow: lines were dropped");
         }
-    }
-}
-
-/// Finds out who the client is. Asked once a connection, and only when somebody writes it down.
-pub(super) async fn ask_peer(link: &mut Link) {
-    if let Ok(addr) = link.transport.stream().peer_addr().await {
-        link.peer = Some(addr.ip().to_string().into());
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::http::Millis;
 use crate::http::conn::{Event, Next, Refusal};
+use crate::http::forwarded::Client;
 use crate::http::path::normalise;
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
@@ -27,6 +28,7 @@ use super::auth::Outcome;
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
+use super::origin::{AddrText, Origin};
 use super::parts::Parts;
 use super::sites::Sites;
 use super::transfer::Slice;
@@ -94,7 +96,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             Event::Over => return Step::Close { linger: false },
             Event::Refuse(refusal) => {
                 let learned = std::mem::replace(&mut learned, Learned::Nothing);
-                return match refuse(worker, out, link.peer.as_deref(), refusal, learned) {
+                return match refuse(worker, out, link.origin.as_deref().map(Origin::own_text), refusal, learned) {
                     Some(_) if !out.is_empty() => Step::Flush,
                     Some(missing) => missing,
                     None => Step::Close { linger: true },
@@ -103,7 +105,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             Event::Request { request, head_len } => {
                 let log = worker.log.as_ref();
                 let sites = worker.sites();
-                let answer = Answer::new(worker, &sites, &request, link.peer.as_deref(), log);
+                let origin = link.origin.as_deref();
+                let answer = Answer::new(worker, &sites, &request, origin, log);
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -143,7 +146,7 @@ pub(super) enum Redirect {
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
     // The client asked for something else: that request's line is written when its reply is over.
     let sites = worker.sites();
-    let answer = Answer::new(worker, &sites, request, link.peer.as_deref(), None);
+    let answer = Answer::new(worker, &sites, request, link.origin.as_deref(), None);
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
@@ -209,7 +212,9 @@ struct Answer<'a> {
     worker: &'a Worker,
     sites: &'a Rc<Sites>,
     request: &'a Request<'a>,
-    peer: Option<&'a str>,
+    /// Who is at the other end, where somebody asked; and whose request it is.
+    origin: Option<&'a Origin>,
+    client: Client<'a>,
     /// Where its line goes, if it gets one.
     log: Option<&'a AccessLog>,
     /// The site that answers.
@@ -257,11 +262,12 @@ impl<'a> Answer<'a> {
         worker: &'a Worker,
         sites: &'a Rc<Sites>,
         request: &'a Request<'a>,
-        peer: Option<&'a str>,
+        origin: Option<&'a Origin>,
         log: Option<&'a AccessLog>,
     ) -> Answer<'a> {
-        let index = sites.hosts.find(request.host);
-        Answer { worker, sites, request, peer, log, index, user: OnceCell::new() }
+        let client = origin.map(|origin| origin.client(request, &worker.options.trusted)).unwrap_or_default();
+        let index = sites.hosts.find(client.host.unwrap_or(request.host));
+        Answer { worker, sites, request, origin, client, log, index, user: OnceCell::new() }
     }
 
     fn decide(&self, learned: Learned) -> Decision<'a> {
@@ -502,7 +508,7 @@ impl<'a> Answer<'a> {
             }
             Decision::Listing(facts, page) => self.listing(&facts, page, &context(Asked::File(Vary::Nothing)), out),
             Decision::Run(located) => {
-                let call = cgi::Call::new(self.worker, self.request, &located, self.user());
+                let call = cgi::Call::new(self.worker, self.request, &located, self.user(), self.origin, &self.client);
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
             }
         }
@@ -608,7 +614,9 @@ impl<'a> Answer<'a> {
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {
         if let Some(log) = self.log {
-            access_log::answered(log, self.worker, self.request, self.peer, self.user(), reply.status(), body_bytes);
+            let mut room = AddrText::default();
+            let peer = self.origin.map(|origin| origin.text(&self.client, &mut room));
+            access_log::answered(log, self.worker, self.request, peer, self.user(), reply.status(), body_bytes);
         }
     }
 }

@@ -18,18 +18,22 @@ use super::link::Link;
 use super::registry::SeatGuard;
 use super::transfer::{self, Cut, Gathered, Slice, Unsent};
 use super::worker::Worker;
-use super::{access_log, cgi, learn};
+use super::{cgi, learn, origin};
 
 /// Serves one connection until it closes.
 ///
 /// Here and in what it awaits while a connection is at rest, functions return `async move` blocks instead of being `async`:
 /// arguments of those are kept twice, and this future is most of what an idle connection costs.
-pub(super) fn run(stream: TcpStream, worker: Rc<Worker>) -> impl Future<Output = ()> {
+///
+/// With `forwards` it begins with a PROXY header.
+pub(super) fn run(stream: TcpStream, worker: Rc<Worker>, forwards: bool) -> impl Future<Output = ()> {
     let mut link = Link::new(stream, worker.now_ms(), worker.options.requests_per_connection_max);
     async move {
-        let seat = worker.registry.sit();
-        if worker.log.is_some() {
-            Box::pin(access_log::ask_peer(&mut link)).await;
+        let seat = worker.registry.sit(worker.now_ms());
+        if worker.asks_who && Box::pin(origin::meet(&mut link, &worker, &seat, forwards)).await.is_err() {
+            return if !link.out.is_empty() {
+                Box::pin(transfer::send_last(link, &worker)).await
+            };
         }
         // However it ends, dropping the link closes the socket.
         match serve(&mut link, &worker, &seat).await {
@@ -226,11 +230,9 @@ fn receive(
 ) -> impl Future<Output = Result<(), Cut>> {
     async move {
         let idle = link.conn.is_between_requests();
-        if idle {
-            seat.idle(worker.now_ms());
-        }
+        let grace = if idle { seat.idle(worker.now_ms()) } else { None };
         link.input.release();
-        link.timer.reset(Instant::from_millis(until));
+        link.timer.reset(Instant::from_millis(grace.map_or(until, |over| over.min(until))));
         let received = poll_fn(|context| {
             if let Poll::Ready(received) = link.transport.stream().poll_recv(context) {
                 return Poll::Ready(received.map_err(|_reset| Cut));
@@ -238,17 +240,22 @@ fn receive(
             if idle && (seat.is_evicted(context.waker()) || worker.draining.get()) {
                 return Poll::Ready(Err(Cut));
             }
-            // Late: what that means is for `http` to say, at the next step.
+            // Late, or no newcomer any more: what that means is for `http` to say, at the next step.
             match link.timer.poll_expired(context) {
                 Poll::Ready(()) => Poll::Ready(Ok(None)),
                 Poll::Pending => Poll::Pending,
             }
         })
         .await?;
-        seat.busy();
         match received {
-            Some(bytes) => link.input.push(bytes),
-            None if link.transport.stream().has_ended() => link.conn.end_of_input(),
+            Some(bytes) => {
+                seat.busy();
+                link.input.push(bytes);
+            }
+            None if link.transport.stream().has_ended() => {
+                seat.busy();
+                link.conn.end_of_input();
+            }
             None => {}
         }
         Ok(())
@@ -281,7 +288,7 @@ async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+    fn size_of_future<A, B, C, F: Future>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -16,6 +16,7 @@ use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
 use super::input::Input;
+use super::origin::Origin;
 use super::places::Place;
 use super::transfer::{Cut, Unsent};
 use super::worker::Worker;
@@ -49,8 +50,8 @@ pub(super) struct Link {
     pub(super) timer: Sleep,
     /// Requests that may still be answered; `u64::MAX` for any number.
     pub(super) requests_left: u64,
-    /// The client's address as text, once somebody asked.
-    pub(super) peer: Option<Box<str>>,
+    /// Who the client is, once somebody asked.
+    pub(super) origin: Option<Box<Origin>>,
     /// A process-wide descriptor of the socket, once a file has been sent that needs one.
     installed: Option<Box<Installed>>,
     /// Both ends, once a script was to be told.
@@ -84,7 +85,7 @@ impl Link {
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
-            peer: None,
+            origin: None,
             installed: None,
             addresses: OnceCell::new(),
         }
@@ -142,6 +143,11 @@ impl Link {
 }
 
 impl Link {
+    /// What a proxy says about the connection that it forwards comes before what the kernel knows.
+    pub(super) fn set_addresses(&self, addresses: Addresses) {
+        let _ = self.addresses.set(Box::new(addresses));
+    }
+
     /// Asked of the kernel once a connection: our own end costs a descriptor for a moment.
     pub(super) async fn addresses(&self) -> Addresses {
         if let Some(known) = self.addresses.get() {

@@ -46,6 +46,10 @@ pub(super) struct Metrics {
     pub(super) scripts: Counter,
     /// Scripts running now.
     pub(super) scripts_running: Counter,
+    /// Connections that were refused because their address had as many as it may.
+    pub(super) connections_refused_per_ip: Counter,
+    /// Connections that were closed for want of a PROXY header, or of trust in who sent it.
+    pub(super) proxy_headers_refused: Counter,
 }
 
 impl Metrics {
@@ -111,4 +115,8 @@ pub struct CoreStats {
     pub scripts: u64,
     /// Scripts running now.
     pub scripts_running: u64,
+    /// Connections that were refused because their address had as many as it may.
+    pub connections_refused_per_ip: u64,
+    /// Connections that were closed for want of a PROXY header, or of trust in who sent it.
+    pub proxy_headers_refused: u64,
 }

@@ -26,15 +26,19 @@ mod link;
 mod listing;
 mod metrics;
 pub mod options;
+mod origin;
 mod parts;
+mod per_ip;
 mod places;
 mod registry;
+mod seldom;
 #[cfg(test)]
 mod sim_tests;
 mod sites;
 mod start;
 mod stop;
 mod transfer;
+mod user;
 mod worker;
 
 use std::convert::Infallible;
@@ -48,6 +52,7 @@ use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, AllBounds};
 use options::{Engine, Listen, Options, SiteConfig};
+use per_ip::PerIp;
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
@@ -82,6 +87,8 @@ struct Shared {
     admission: Arc<Admission>,
     /// What scripts are bound by.
     all_bounds: Arc<AllBounds>,
+    /// How many connections each address has, if somebody wants that bounded.
+    per_ip: Option<Arc<PerIp>>,
     stop: StopSignal,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
@@ -126,6 +133,18 @@ pub enum StartError {
     Bounds(String),
     /// A thread cannot be started.
     Thread(io::Error),
+    /// This process cannot become that user, because it is not root.
+    NotRoot {
+        /// Which.
+        user: String,
+    },
+    /// This process cannot become that user, and why.
+    User {
+        /// Which.
+        user: String,
+        /// One line.
+        why: String,
+    },
 }
 
 impl std::fmt::Display for StartError {
@@ -151,6 +170,13 @@ impl std::fmt::Display for StartError {
             StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
             StartError::Bounds(why) => write!(f, "programs cannot be run as asked: {why}"),
             StartError::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::NotRoot { user } => {
+                write!(
+                    f,
+                    "--user {user}: only root can become another user; start it as root, or as {user} without --user"
+                )
+            }
+            StartError::User { user, why } => write!(f, "--user {user}: {why}"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::http::limits::Limits;
+use crate::http::trust::Trusted;
 use crate::site::headers::Rules;
 use crate::site::location::Location;
 use crate::site::pages::Pages;
@@ -37,6 +38,37 @@ pub struct Options {
     pub files: FileOptions,
     /// Where a line per request goes.
     pub access_log: AccessLog,
+    /// The proxies whose word about a client is taken.
+    pub trusted: Trusted,
+    /// Listeners on which every connection begins with a header of the PROXY protocol, from somebody who is trusted.
+    pub proxy_protocol: ProxyProtocol,
+    /// Connections of one address, or of one /64 of IPv6, over all cores. `None`: unlimited. Trusted proxies are not counted.
+    pub conns_per_ip_max: Option<u32>,
+    /// `USER` or `USER:GROUP`, whom the whole process becomes once it listens, for good. `None`: it stays who it is. Needs root.
+    pub user: Option<String>,
+}
+
+/// Where the PROXY protocol is spoken. It is nowhere guessed: there it is required, elsewhere it is no HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum ProxyProtocol {
+    /// Nowhere.
+    #[default]
+    Off,
+    /// On every listener.
+    All,
+    /// On these, as they stand in [`Options::listen`].
+    On(Vec<Listen>),
+}
+
+impl ProxyProtocol {
+    /// Whether it is spoken there.
+    pub fn is_spoken_on(&self, listen: &Listen) -> bool {
+        match self {
+            ProxyProtocol::Off => false,
+            ProxyProtocol::All => true,
+            ProxyProtocol::On(these) => these.contains(listen),
+        }
+    }
 }
 
 /// One address to listen on.
@@ -288,6 +320,10 @@ impl Default for Options {
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
+            trusted: Trusted::default(),
+            proxy_protocol: ProxyProtocol::default(),
+            conns_per_ip_max: None,
+            user: None,
         }
     }
 }

@@ -13,6 +13,10 @@ use super::stop::{Stage, StopSignal};
 /// Idle connections that are told to go for one newcomer, at most.
 const EVICTED_AT_ONCE_MAX: usize = 32;
 
+/// For so long a connection that has not asked for anything yet is not told to go: its request may be on the way. Beyond, it
+/// is as idle as any: whoever connects and is silent does not keep others out for longer.
+const NEWCOMER_MS_MIN: u64 = 1_000;
+
 /// Every connection has a seat for as long as it lives.
 pub(super) struct Registry {
     stop: StopSignal,
@@ -23,6 +27,8 @@ pub(super) struct Registry {
     /// Newcomers for whom nobody was idle: the next ones to become idle make room for them.
     owed: Cell<usize>,
     leaving: RefCell<Option<Waker>>,
+    /// Whether there is so little room that somebody has to go.
+    is_filling: fn() -> bool,
 }
 
 struct Seat {
@@ -34,6 +40,10 @@ struct Seat {
 enum State {
     /// A request is being read or answered, or the seat is free.
     Busy,
+    /// Has just come.
+    Newcomer {
+        since_ms: u64,
+    },
     Idle {
         since_ms: u64,
     },
@@ -52,15 +62,16 @@ pub(super) struct SeatGuard<'r> {
 impl Registry {
     pub(super) fn new(stop: StopSignal, cut: Arc<Cut>) -> Registry {
         let (seats, free, taken, owed, leaving) = Default::default();
-        Registry { stop, cut, seats, free, taken, owed, leaving }
+        Registry { stop, cut, seats, free, taken, owed, leaving, is_filling: rt::net::table_is_filling }
     }
 
-    pub(super) fn sit(&self) -> SeatGuard<'_> {
+    pub(super) fn sit(&self, now_ms: u64) -> SeatGuard<'_> {
         let mut seats = self.seats.borrow_mut();
         let seat = self.free.borrow_mut().pop().unwrap_or_else(|| {
             seats.push(FREE);
             (seats.len() - 1) as u32
         });
+        seats[seat as usize].state = State::Newcomer { since_ms: now_ms };
         self.taken.set(self.taken.get() + 1);
         SeatGuard { registry: self, seat }
     }
@@ -72,14 +83,14 @@ impl Registry {
     /// A connection has come. When the descriptor table is filling up, the longest-idle others make room: better than to
     /// keep the newcomer waiting for somebody who has nothing to say.
     pub(super) fn make_room(&self) {
-        if !rt::net::table_is_filling() {
+        if !(self.is_filling)() {
             return;
         }
         let mut seats = self.seats.borrow_mut();
         let mut idle: Vec<(u64, usize)> = (seats.iter().enumerate())
             .filter_map(|(index, seat)| match seat.state {
                 State::Idle { since_ms } => Some((since_ms, index)),
-                State::Busy | State::Evicted => None,
+                State::Busy | State::Newcomer { .. } | State::Evicted => None,
             })
             .collect();
         let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
@@ -126,9 +137,26 @@ impl Registry {
 }
 
 impl SeatGuard<'_> {
-    /// The connection waits for its next request.
-    pub(super) fn idle(&self, since_ms: u64) {
-        self.registry.seats.borrow_mut()[self.seat as usize].state = State::Idle { since_ms };
+    /// The connection waits for a request. If that is its first, it has until the moment that is returned before it counts as
+    /// idle; then this is to be called again.
+    pub(super) fn idle(&self, now_ms: u64) -> Option<u64> {
+        let mut seats = self.registry.seats.borrow_mut();
+        let state = &mut seats[self.seat as usize].state;
+        let since_ms = match *state {
+            State::Newcomer { since_ms } if now_ms < since_ms + NEWCOMER_MS_MIN => {
+                return Some(since_ms + NEWCOMER_MS_MIN);
+            }
+            State::Newcomer { since_ms } | State::Idle { since_ms } => since_ms,
+            State::Busy | State::Evicted => now_ms,
+        };
+        *state = State::Idle { since_ms };
+        drop(seats);
+        self.pay();
+        None
+    }
+
+    /// Newcomers for whom nobody was idle are owed that somebody goes.
+    fn pay(&self) {
         let owed = self.registry.owed.get();
         if owed > 0 {
             self.registry.owed.set(owed - 1);
@@ -164,5 +192,63 @@ impl Drop for SeatGuard<'_> {
         self.registry.free.borrow_mut().push(self.seat);
         self.registry.taken.set(self.registry.taken.get() - 1);
         self.registry.tell_left();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Registry {
+        let registry = Registry::new(StopSignal::new(), Arc::default());
+        Registry { is_filling: || true, ..registry }
+    }
+
+    fn is_told_to_go(seat: &SeatGuard<'_>) -> bool {
+        seat.is_evicted(Waker::noop())
+    }
+
+    #[test]
+    fn the_longest_idle_goes_and_no_newcomer() {
+        let registry = full();
+        let seats: Vec<_> = (0..4).map(|_| registry.sit(0)).collect();
+        assert_eq!(seats[0].idle(10), Some(NEWCOMER_MS_MIN), "it has come and not asked");
+        for (seat, now_ms) in seats[1..].iter().zip([30, 20, 40]) {
+            seat.busy();
+            assert_eq!(seat.idle(now_ms), None);
+        }
+        registry.make_room();
+        let told: Vec<bool> = seats.iter().map(is_told_to_go).collect();
+        assert_eq!(told, [false, false, true, false]);
+    }
+
+    /// Silent ones make room when their time is over, without that anybody else comes: nobody does, the table being full.
+    #[test]
+    fn who_comes_and_is_silent_goes_in_the_end() {
+        let registry = full();
+        let silent = registry.sit(0);
+        let asking = registry.sit(5);
+        assert_eq!((silent.idle(1), asking.idle(6)), (Some(NEWCOMER_MS_MIN), Some(5 + NEWCOMER_MS_MIN)));
+        registry.make_room();
+        assert!(!is_told_to_go(&silent) && !is_told_to_go(&asking), "both are new");
+        asking.busy();
+        assert_eq!(silent.idle(NEWCOMER_MS_MIN), None);
+        assert!(is_told_to_go(&silent), "it was owed");
+        assert_eq!(registry.owed.get(), 0);
+    }
+
+    #[test]
+    fn a_request_in_the_last_moment_is_answered_and_somebody_else_goes() {
+        let registry = full();
+        let seat = registry.sit(0);
+        seat.busy();
+        seat.idle(1);
+        registry.make_room();
+        assert!(is_told_to_go(&seat));
+        seat.busy();
+        assert!(!is_told_to_go(&seat));
+        assert_eq!(registry.owed.get(), 1);
+        assert_eq!(seat.idle(2), None);
+        assert!(is_told_to_go(&seat), "when it is idle again");
     }
 }

@@ -159,6 +159,7 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         options: Arc::new(options),
         admission: Admission::new(1, 1, &[]),
         all_bounds: Arc::default(),
+        per_ip: None,
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),

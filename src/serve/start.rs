@@ -23,10 +23,11 @@ use super::access_log::AccessLog;
 use super::cgi::{Admission, AllBounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
+use super::per_ip::PerIp;
 use super::sites::{self, InUse, Opened};
 use super::stop::StopSignal;
 use super::worker::{self, Worker};
-use super::{Core, Server, Shared, StartError, holder};
+use super::{Core, Server, Shared, StartError, holder, user};
 
 /// A core's turn is short, and nothing on its CPU should make it wait.
 const SLICE: Duration = Duration::from_micros(100);
@@ -46,8 +47,14 @@ type Ready = Result<rt::Remote, StartError>;
 
 pub(super) fn start(options: Options) -> Result<Server, StartError> {
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
-    let shared = share(options, &plan)?;
-    let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
+    let user = user::whom(&options)?;
+    let nofile = raise_limits();
+    let (listening, mut sockets) = bind_all(&options, nofile, plan.cores)?;
+    // From here on nothing is done that needs root: no thread of ours exists yet, and no ring.
+    if let Some(user) = user {
+        user::give_up_root(&user, &options)?;
+    }
+    let shared = share(options, &plan, nofile)?;
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
@@ -92,10 +99,14 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     Ok(server)
 }
 
-/// What all cores are to have.
-fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
-    let nofile = net::raise_descriptor_limit();
+/// What this process may have, at most; returns how many descriptors.
+fn raise_limits() -> u64 {
     rt::raise_memlock_limit();
+    net::raise_descriptor_limit()
+}
+
+/// What all cores are to have.
+fn share(options: Options, plan: &CpuPlan, nofile: u64) -> Result<Arc<Shared>, StartError> {
     let caps = sites::caps(&options);
     let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
     let all_bounds = Arc::new(AllBounds::default());
@@ -104,10 +115,12 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
         let cgi = mount.cgi.as_deref().unwrap_or(&options.cgi);
         all_bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
     }
+    let per_ip = options.conns_per_ip_max.map(PerIp::new).map(Arc::new);
     Ok(Arc::new(Shared {
         options: Arc::new(options),
         admission,
         all_bounds,
+        per_ip,
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
@@ -146,7 +159,7 @@ fn may_log(target: &LogTarget) -> Result<(), StartError> {
 /// A core on this thread that listens to nobody.
 pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
     let plan = cpu::plan(&CpuFacts::read(), Some(1));
-    let shared = share(options, &plan)?;
+    let shared = share(options, &plan, raise_limits())?;
     let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
     let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
     let worker = runtime.block_on(async { build_worker(&shared, spawner) })?;
@@ -258,12 +271,12 @@ fn open_log(target: &LogTarget) -> Result<Option<OwnedFd>, StartError> {
 /// Every address once for each core: `sockets[core][address]`.
 type Sockets = Vec<Vec<OwnedFd>>;
 
-fn bind_all(shared: &Shared, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
-    let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
+fn bind_all(options: &Options, nofile: u64, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
+    let slots = options.connections_max.unwrap_or(CONNECTIONS_MAX).min(nofile as usize);
     let backlog = net::backlog_max(slots as u32) as i32;
     let mut listening = Vec::new();
     let mut sockets: Sockets = (0..cores).map(|_| Vec::new()).collect();
-    for listen in &shared.options.listen {
+    for listen in &options.listen {
         let failed = |error: io::Error| {
             let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
             StartError::Bind { listen: listen.clone(), error, holder }
@@ -321,6 +334,8 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             slices_cold: metrics.slices_cold.get(),
             scripts: metrics.scripts.get(),
             scripts_running: metrics.scripts_running.get(),
+            connections_refused_per_ip: metrics.connections_refused_per_ip.get(),
+            proxy_headers_refused: metrics.proxy_headers_refused.get(),
         })
     })
 }

@@ -26,8 +26,11 @@ use super::cgi::Admission;
 use super::conn;
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
+use super::origin;
+use super::per_ip::PerIp;
 use super::places::Places;
 use super::registry::Registry;
+use super::seldom::Seldom;
 use super::sites::{Opened, Sites};
 use super::stop::{Stage, StopSignal};
 use super::transfer::{Gathered, ZeroCopy};
@@ -71,6 +74,12 @@ pub(super) struct Worker {
     pub(super) verifying: Places,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
+    /// Somebody wants to know who a connection is from.
+    pub(super) asks_who: bool,
+    pub(super) per_ip: Option<Arc<PerIp>>,
+    /// About connections of an address that has too many, and without a PROXY header.
+    pub(super) crowd_lines: Seldom,
+    pub(super) header_lines: Seldom,
     clock: Clock,
     /// The start of every request's tag, random; and how many there were.
     tags: (u64, Cell<u64>),
@@ -104,6 +113,10 @@ impl Worker {
             admission: Arc::clone(&shared.admission),
             spawner,
             cpus: shared.cpus.clone(),
+            asks_who: origin::is_asked(&shared.options, log.is_some()),
+            per_ip: shared.per_ip.clone(),
+            crowd_lines: Seldom::default(),
+            header_lines: Seldom::default(),
             log,
             metrics: Metrics::default(),
             registry: Registry::new(shared.stop.clone(), Arc::clone(&shared.cut)),
@@ -210,17 +223,18 @@ impl Worker {
         }
     }
 
-    fn welcome(self: &Rc<Self>, stream: TcpStream) {
+    /// With `forwards` the connection begins with a PROXY header.
+    fn welcome(self: &Rc<Self>, stream: TcpStream, forwards: bool) {
         self.metrics.connections.add(1);
         self.registry.make_room();
-        rt::spawn_detached(conn::run(stream, Rc::clone(self)));
+        rt::spawn_detached(conn::run(stream, Rc::clone(self), forwards));
     }
 
     /// Accepts on one listener, one task per connection.
-    async fn accept(self: Rc<Self>, listener: &TcpListener) {
+    async fn accept(self: Rc<Self>, listener: &TcpListener, forwards: bool) {
         loop {
             match listener.accept().await {
-                Ok(stream) => self.welcome(stream),
+                Ok(stream) => self.welcome(stream, forwards),
                 Err(error) => {
                     tracing::error!(%error, "accept failed; trying again in a second");
                     rt::time::sleep(Duration::from_secs(1)).await;
@@ -234,7 +248,12 @@ impl Worker {
 pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|fd| rt::spawn(accept_until_drain(Rc::clone(&worker), TcpListener::from_fd(fd))))
+        .enumerate()
+        .map(|(index, fd)| {
+            let options = &worker.options;
+            let forwards = options.listen.get(index).is_some_and(|listen| options.proxy_protocol.is_spoken_on(listen));
+            rt::spawn(accept_until_drain(Rc::clone(&worker), TcpListener::from_fd(fd), forwards))
+        })
         .collect();
     // The listeners close first: what the kernel has already handed over is served, nobody else gets in.
     for accept in accepting {
@@ -263,14 +282,14 @@ async fn drain(worker: &Rc<Worker>) {
     let _ = rt::time::timeout(patience, scripts_ended(worker)).await;
 }
 
-async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener, forwards: bool) {
     let stop = worker.stop.clone();
-    rt::select2(worker.clone().accept(&listener), stop.reached(Stage::Draining)).await;
+    rt::select2(worker.clone().accept(&listener, forwards), stop.reached(Stage::Draining)).await;
     // What is in the backlog has been promised an answer: it is taken, but for no longer than a moment.
     listener.pause();
     let _ = rt::time::timeout(Duration::from_millis(BACKLOG_MS_MAX), async {
         while let Ok(stream) = listener.accept().await {
-            worker.welcome(stream);
+            worker.welcome(stream, forwards);
         }
     })
     .await;

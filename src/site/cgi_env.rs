@@ -10,6 +10,7 @@
 //! - `Proxy` is dropped, because programs take `HTTP_PROXY` for a setting (CVE-2016-5385);
 //! - `Authorization` is withheld unless the mount passes it;
 //! - what is between the client and this server stays there: `Connection`, `TE` and their like, and the body's framing;
+//! - `Forwarded`, `X-Forwarded-*` and `X-Real-IP` are withheld where proxies are trusted, and this peer is none of them;
 //! - `Content-Type` and `Content-Length` are only `CONTENT_TYPE` and `CONTENT_LENGTH`.
 //!
 //! A pair with a NUL in it is left out whole: the kernel would end the value there, and a part is worse than none.
@@ -49,6 +50,8 @@ pub struct Peer<'a> {
     pub https: bool,
     /// Who was admitted by a password (Basic).
     pub user: Option<&'a [u8]>,
+    /// What the request says about another client that it is from was not said by a proxy that is trusted, while others are.
+    pub hearsay: bool,
 }
 
 /// The only PATH that a script gets, unless the operator sets another.
@@ -80,7 +83,7 @@ pub fn cgi_env(
     put_request(request, body_len, &mut put);
     put_script(script, &mut put);
     put_peer(request, peer, &mut put);
-    put_fields(request, mount, &mut put);
+    put_fields(request, mount, peer, &mut put);
     configured.each(emit);
 }
 
@@ -152,11 +155,11 @@ const WITHHELD: [&str; 13] = [
     "Upgrade",
 ];
 
-fn put_fields(request: &Request<'_>, mount: &Mount, put: &mut dyn FnMut(&[u8], &[u8])) {
+fn put_fields(request: &Request<'_>, mount: &Mount, peer: &Peer<'_>, put: &mut dyn FnMut(&[u8], &[u8])) {
     let (mut name, mut value) = (Vec::new(), Vec::new());
     for (at, (field, _)) in request.fields.iter().enumerate() {
         let is_first = !request.fields.iter().take(at).any(|(earlier, _)| earlier.eq_ignore_ascii_case(field));
-        if !is_first || !becomes_variable(field, mount) {
+        if !is_first || !becomes_variable(field, mount) || peer.hearsay && is_about_a_client(field) {
             continue;
         }
         name.clear();
@@ -180,6 +183,12 @@ fn becomes_variable(field: &str, mount: &Mount) -> bool {
     field.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !WITHHELD.iter().any(|withheld| withheld.eq_ignore_ascii_case(field))
         && (mount.pass_authorization || !field.eq_ignore_ascii_case("Authorization"))
+}
+
+/// By which proxies tell who a client is: scripts believe it.
+fn is_about_a_client(field: &str) -> bool {
+    let is_x_forwarded = field.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("X-Forwarded-"));
+    is_x_forwarded || field.eq_ignore_ascii_case("Forwarded") || field.eq_ignore_ascii_case("X-Real-IP")
 }
 
 /// All values of a field in one: a list is joined by commas (RFC 9110 section 5.3), cookie pairs by semicolons (RFC

@@ -17,6 +17,7 @@ const PEER: Peer<'static> = Peer {
     server_name: "fallback.example",
     https: false,
     user: None,
+    hearsay: false,
 };
 
 /// Everything that an environment is made of; each test changes what it is about.

@@ -68,6 +68,20 @@ impl Client {
         Client { stream: Stream::Tcp(tcp(addr)), pending: Vec::new(), ended: false, host: addr.to_string() }
     }
 
+    /// A new connection from another address of this machine: all of 127.0.0.0/8 are.
+    #[track_caller]
+    pub fn connect_from(source: std::net::IpAddr, addr: SocketAddr) -> Client {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+        bind(&socket, &SocketAddr::new(source, 0)).unwrap_or_else(|e| panic!("bind to {source}: {e}"));
+        connect(&socket, &addr).unwrap_or_else(|e| panic!("connect to {addr}: {e}"));
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(HANG)).expect("read timeout");
+        stream.set_write_timeout(Some(HANG)).expect("write timeout");
+        Client { stream: Stream::Tcp(stream), pending: Vec::new(), ended: false, host: addr.to_string() }
+    }
+
     /// A new connection to a Unix-domain listener.
     #[track_caller]
     pub fn connect_unix(path: &std::path::Path) -> Client {

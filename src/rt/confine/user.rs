@@ -1,9 +1,10 @@
-//! Whom a child becomes.
+//! Whom a child becomes, or this process itself.
 
 use std::ffi::CString;
 use std::fmt;
+use std::fs;
 
-use crate::rt::sys::user::{Passwd, group_by_name, groups_of, user_by_name};
+use crate::rt::sys::user::{self, Passwd, group_by_name, groups_of, user_by_name};
 
 /// A user with the groups that the child shall be in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,70 @@ impl User {
             (_, 0) => Err("the group of root gives its files away; name another group".into()),
             _ => Ok(found),
         }
+    }
+
+    /// Its number.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The number of its first group.
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// Whether this process is that user already, and in that group.
+    pub fn is_this_process(&self) -> bool {
+        use rustix::process::{getegid, geteuid, getgid, getuid};
+        [getuid(), geteuid()].iter().all(|uid| uid.as_raw() == self.uid)
+            && [getgid(), getegid()].iter().all(|gid| gid.as_raw() == self.gid)
+    }
+
+    /// This process becomes that user, in all of its threads and for good. Needs root. Afterwards it has been looked at: every
+    /// thread is that user and has no capability, and root cannot be had back.
+    ///
+    /// Privileges of programs that are started are their own matter: `no_new_privs` is not set, because programs that send
+    /// mail need the set-group-id bit of `postdrop`.
+    ///
+    /// # Errors
+    /// One line. The process may be half that user then, and should end.
+    pub fn assume(&self) -> Result<(), String> {
+        user::become_user(self.uid, self.gid, &self.groups)
+            .map_err(|(call, error)| format!("{call} failed: {error}; it needs root with all of its capabilities"))?;
+        if user::can_be_root() {
+            return Err(String::from("root can be had back, so it was not given up"));
+        }
+        let tasks = fs::read_dir("/proc/self/task").map_err(|error| format!("/proc/self/task: {error}"))?;
+        for task in tasks.flatten() {
+            // A thread that has ended meanwhile has no status.
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+            self.is_held_to(&status).map_err(|line| format!("a thread kept what it had: {line}"))?;
+        }
+        Ok(())
+    }
+
+    /// Whether proc_pid_status(5) of a thread says so; the error is the line that does not.
+    fn is_held_to(&self, status: &str) -> Result<(), String> {
+        let of_groups = |name: &str, numbers: &[u32]| match name {
+            "Uid:" => numbers == [self.uid; 4],
+            "Gid:" => numbers == [self.gid; 4],
+            _ => numbers.iter().all(|gid| self.groups.contains(gid)),
+        };
+        for line in status.lines() {
+            let mut words = line.split_whitespace();
+            let is_fine = match words.next() {
+                Some(name @ ("Uid:" | "Gid:" | "Groups:")) => {
+                    let numbers: Result<Vec<u32>, _> = words.map(str::parse).collect();
+                    numbers.is_ok_and(|numbers| of_groups(name, &numbers))
+                }
+                Some("CapPrm:" | "CapEff:" | "CapAmb:") => words.all(|set| set.bytes().all(|digit| digit == b'0')),
+                _ => true,
+            };
+            if !is_fine {
+                return Err(line.to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// As `Display` writes it: `UID:GID:GROUP,GROUP`.
@@ -80,6 +145,26 @@ impl fmt::Display for User {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_thread_has_kept_is_found() {
+        let user = User { uid: 33, gid: 34, groups: vec![34, 35] };
+        let good = "Name:\tx\nUid:\t33\t33\t33\t33\nGid:\t34\t34\t34\t34\nGroups:\t34 35 \nCapInh:\t0000000000000001\n\
+                    CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000000\n";
+        assert_eq!(user.is_held_to(good), Ok(()));
+        for (from, to) in [
+            ("33\t33\nGid", "33\t0\nGid"),
+            ("34\t34\t34\t34", "0\t34\t34\t34"),
+            ("34 35", "0 34 35"),
+            ("CapPrm:\t0", "CapPrm:\t8"),
+            ("CapEff:\t0", "CapEff:\t8"),
+            ("CapAmb:\t0", "CapAmb:\t8"),
+        ] {
+            let bad = good.replace(from, to);
+            assert_ne!(bad, good);
+            assert!(user.is_held_to(&bad).is_err(), "{to}");
+        }
+    }
 
     #[test]
     fn users_by_name_and_by_number() {

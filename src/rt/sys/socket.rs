@@ -44,15 +44,24 @@ pub fn listen_tcp(addr: SocketAddr, backlog: i32, share: Share) -> io::Result<Ow
     Ok(socket)
 }
 
-/// A listening Unix socket. A stale file (nobody listens) is replaced; a live one is EADDRINUSE.
+/// A listening Unix socket. A stale one (nobody listens) is replaced; a live one is EADDRINUSE.
 ///
 /// # Errors
-/// EADDRINUSE, ENOENT, EACCES, ENAMETOOLONG: bind(2).
+/// `AlreadyExists` for a file that is no socket; EADDRINUSE, ENOENT, EACCES, ENAMETOOLONG: bind(2).
 pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let address = net::SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     if let Err(error) = net::bind(&socket, &address) {
+        // A connect to a file that is no socket is refused as one to a socket without a listener is.
+        use std::os::unix::fs::FileTypeExt;
+        let is_socket = || std::fs::symlink_metadata(path).is_ok_and(|facts| facts.file_type().is_socket());
+        if error == rustix::io::Errno::ADDRINUSE && !is_socket() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "a file that is no socket is there; move it away",
+            ));
+        }
         if error != rustix::io::Errno::ADDRINUSE || somebody_listens(&address)? {
             return Err(error.into());
         }

@@ -1,4 +1,4 @@
-//! Users and groups by name, as the system knows them (nsswitch.conf(5)): not only from /etc/passwd.
+//! Users and groups by name, as the system knows them (nsswitch.conf(5)): not only from /etc/passwd. And becoming one.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -77,6 +77,31 @@ fn entry<E: Entry>(
         libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => Ok(None),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
+}
+
+/// The calling process becomes that user, all of its threads: glibc has each of them make these calls, where the kernel would
+/// change only the one that asks (nptl(7)). Groups first, for without privileges they cannot be changed any more; all three
+/// numbers of each, so that there is no way back.
+///
+/// # Errors
+/// EPERM, EINVAL, EAGAIN, with the call that failed.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), (&'static str, io::Error)> {
+    let done = |call, answer: libc::c_int| if answer == 0 { Ok(()) } else { Err((call, io::Error::last_os_error())) };
+    // SAFETY: `groups` is as many readable numbers as its length says, and the kernel copies them.
+    done("setgroups", unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+    // SAFETY: three integers.
+    done("setresgid", unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: as above.
+    done("setresuid", unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+/// Whether this process can become root. It then has.
+pub(crate) fn can_be_root() -> bool {
+    // SAFETY: an integer.
+    let as_effective = unsafe { libc::seteuid(0) } == 0;
+    // SAFETY: three integers; -1 leaves one as it is.
+    let as_any = unsafe { libc::setresuid(0, u32::MAX, u32::MAX) } == 0;
+    as_effective || as_any
 }
 
 /// Every group that a user is in, the given one included. Blocking.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::conn::{Conn, Event};
+use crate::http::forwarded::Client;
 use crate::http::request::{FieldSlots, Framing, Method, Request, Version};
 use crate::http::status::Status;
 use crate::rt::confine::Blame;
@@ -39,6 +40,7 @@ use journal::Journal;
 use super::access_log::{self, Pending};
 use super::link::{Addresses, Link};
 use super::options::CgiOptions;
+use super::origin::Origin;
 use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
@@ -122,7 +124,8 @@ pub(super) struct Call {
     method: Method,
     /// The head as it came, for a redirect to another path of this server.
     fields: Vec<(String, Vec<u8>)>,
-    addresses: Addresses,
+    /// The client's address, for the log; empty on a Unix socket.
+    remote_addr: Box<str>,
     log: Option<Box<Pending>>,
 }
 
@@ -181,7 +184,14 @@ async fn find(wanted: &Wanted) -> Result<Place, Refused> {
 impl Call {
     /// Takes from the request all that the script will be told: the request itself does not outlive this step.
     /// `user` is who has been admitted by a password.
-    pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located, user: Option<&[u8]>) -> Option<Call> {
+    pub(super) fn new(
+        worker: &Worker,
+        request: &Request<'_>,
+        located: &Located,
+        user: Option<&[u8]>,
+        origin: Option<&Origin>,
+        client: &Client<'_>,
+    ) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
         let site = &located.sites.list[located.site];
         let root = &located.sites.mounts[located.site][located.mount];
@@ -195,17 +205,26 @@ impl Call {
             document_root,
             path_translated: &path_translated,
         };
-        let remote = located.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
+        // A client that is known by its proxy has the port that the proxy names, or none.
+        let remote = match client.addr {
+            Some(addr) => Some((addr, client.port)),
+            None => located.addresses.remote.map(|addr| (addr.ip(), Some(addr.port()))),
+        };
+        let remote_addr = remote.map(|(addr, _)| addr.to_string()).unwrap_or_default();
         let local = located.addresses.local.map(|addr| addr.ip().to_string()).unwrap_or_default();
         let peer = Peer {
-            remote_addr: &remote,
-            remote_port: located.addresses.remote.map(|addr| addr.port()),
+            remote_addr: &remote_addr,
+            remote_port: remote.and_then(|(_, port)| port),
             server_addr: &local,
-            server_port: located.addresses.local.map_or(80, |addr| addr.port()),
+            server_port: client
+                .server_port(request.host)
+                .unwrap_or_else(|| located.addresses.local.map_or(80, |addr| addr.port())),
             server_name: if local.is_empty() { "localhost" } else { &local },
-            https: false,
+            https: client.https == Some(true),
             user,
+            hearsay: origin.is_some_and(|origin| origin.is_doubted(&worker.options.trusted)),
         };
+        let request = &Request { host: client.host.unwrap_or(request.host), ..*request };
         let body_len = if let Framing::Length(length) = request.framing { Some(length) } else { None };
         let mut command = Command::new(&place.file);
         let mut emit = |name: &[u8], value: &[u8]| {
@@ -233,7 +252,7 @@ impl Call {
             version: request.version,
             method: request.method,
             fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
-            addresses: located.addresses,
+            remote_addr: remote_addr.into(),
             log: worker.log.is_some().then(|| Box::new(Pending::new(request, user, worker.now_ms()))),
         })
     }
@@ -288,8 +307,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
     };
     worker.metrics.answered(status);
     if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
-        let remote = call.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
-        access_log::finished(log, worker, &pending, &remote, status, bytes);
+        access_log::finished(log, worker, &pending, &call.remote_addr, status, bytes);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::http::conn::{Conn, Event};
+use crate::http::forwarded;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
 use crate::rt::process::{self, PipeReader, PipeWriter, Signal};
@@ -107,7 +108,7 @@ impl Stage<'_> {
             Event::NeedBytes { .. } | Event::Over => return Err(ending(Status::BAD_REQUEST, "the head is not whole")),
         };
         let located = self.locate(client, &request).await?;
-        let Some(mut call) = Call::new(worker, &request, &located, None) else {
+        let Some(mut call) = Call::new(worker, &request, &located, None, None, &forwarded::Client::default()) else {
             return Err(ending(Status::NOT_FOUND, "there is no such program"));
         };
         self.introduce(&call, client);
