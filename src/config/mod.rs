@@ -18,12 +18,16 @@ mod units;
 use std::ffi::OsString;
 
 use tracing::level_filters::LevelFilter;
+use ucaffeine::site::log_line::Form;
 use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
 
+pub(crate) use crate::log::format::Form as LogForm;
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use mounts::at_root;
 pub(crate) use problem::{Problem, ProblemKind, one_line};
 pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
+#[cfg(test)]
+pub(crate) use settings::{is_pairs, key};
 pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
 pub(crate) use units::{NONE, Unit};
 
@@ -36,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) options: Options,
     /// How much is logged.
     pub(crate) log_level: LevelFilter,
+    /// What its lines look like.
+    pub(crate) log_form: LogForm,
     /// Whether programs may be run at all.
     pub(crate) programs: bool,
     /// Every setting and limit with its value and its origin, for `--explain`.
@@ -70,6 +76,7 @@ impl Config {
         let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
         let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
         let log_level = decide(&layers, "log-level", LevelFilter::INFO, log_level, &mut problems);
+        let log_form = decide(&layers, "log-format", LogForm::Text, log_form, &mut problems);
         let headers = headers::rules(&layers, &mut problems);
         let site = mounts::site(&layers, programs, environment, &mut problems);
         let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
@@ -78,6 +85,7 @@ impl Config {
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
+            access_log_form: decide(&layers, "access-log-format", Form::Combined, access_log_form, &mut problems),
             sites: site
                 .into_iter()
                 .map(|site| SiteConfig { precompressed, headers: headers.clone(), pages: pages.clone(), ..site })
@@ -96,7 +104,7 @@ impl Config {
             return Err(problems);
         }
         let settled = settled(&layers, &mut options);
-        Ok(Config { options, log_level, programs, settled })
+        Ok(Config { options, log_level, log_form, programs, settled })
     }
 }
 
@@ -172,6 +180,25 @@ pub(crate) fn level(name: &str) -> Option<LevelFilter> {
 
 fn log_level(given: &Given) -> Result<LevelFilter, Problem> {
     level(given.str()?).ok_or_else(|| given.unreadable("not a level; error, warn, info, debug or trace"))
+}
+
+fn log_form(given: &Given) -> Result<LogForm, Problem> {
+    one_of(given, &LogForm::NAMES)
+}
+
+fn access_log_form(given: &Given) -> Result<Form, Problem> {
+    one_of(given, &Form::NAMES)
+}
+
+/// One of a few names.
+fn one_of<T: Copy>(given: &Given, names: &[(&str, T)]) -> Result<T, Problem> {
+    let text = given.str()?;
+    let known = names.iter().find(|(name, _)| *name == text).map(|&(_, value)| value);
+    known.ok_or_else(|| {
+        let all = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
+        let hint = did_you_mean(text, names.iter().map(|(name, _)| (*name).to_owned()));
+        given.unreadable(format!("not a format; {all}{hint}"))
+    })
 }
 
 fn access_log(given: &Given) -> Result<AccessLog, Problem> {

@@ -20,7 +20,7 @@ use crate::site::route::{Named, Route, route};
 use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file};
 use crate::site::{self};
 
-use super::access_log::{self, AccessLog};
+use super::access_log::{Layout, Logged};
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
@@ -84,20 +84,26 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
         let mut slots = FieldSlots::new();
         let Link { conn, input, out, .. } = link;
         match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
-            Event::NeedBytes { until } => return Step::Receive { until },
+            Event::NeedBytes { until } => {
+                if !input.unread().is_empty() {
+                    conn.heard();
+                }
+                return Step::Receive { until };
+            }
             Event::Over => return Step::Close { linger: false },
             Event::Refuse(refusal) => {
                 let learned = std::mem::replace(&mut learned, Learned::Nothing);
-                return match refuse(worker, out, link.peer.as_deref(), refusal, learned) {
+                conn.heard();
+                return match refuse(worker, conn, out, refusal, learned) {
                     Some(_) if !out.is_empty() => Step::Flush,
                     Some(missing) => missing,
                     None => Step::Close { linger: true },
                 };
             }
             Event::Request { request, head_len } => {
-                let log = worker.log.as_ref();
+                conn.heard();
                 let sites = worker.sites();
-                let answer = Answer { worker, sites: &sites, request: &request, peer: link.peer.as_deref(), log };
+                let answer = Answer { worker, sites: &sites, request: &request };
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -106,13 +112,19 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 };
                 worker.metrics.requests.add(1);
                 conn.begin(&worker.limits, worker.now_ms(), &request);
+                conn.asked(&request);
                 link.requests_left -= u64::from(link.requests_left != u64::MAX);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
                 if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
-                let ((status, _), step) = answer.write(decided, out, conn.keep_alive());
+                let is_run = matches!(decided, Decision::Run(_));
+                let before = out.len();
+                let ((status, body_bytes), step) = answer.write(decided, out, conn.keep_alive());
                 worker.metrics.answered(status);
+                if !is_run {
+                    conn.answered(status, Layout { before, after: out.len(), body_bytes, is_gathered: step.is_none() });
+                }
                 input.consume(head_len);
                 if let Some(step) = step.or_else(|| finish(worker, link)) {
                     return step;
@@ -126,23 +138,25 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
 pub(super) enum Redirect {
     Missing(Step),
     /// The head is in `link.out`, the body too or in the step.
-    Answered {
-        status: Status,
-        bytes: u64,
-        step: Option<Step>,
-    },
+    Answered { status: Status, step: Option<Step> },
 }
 
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
-    // The client asked for something else: that request's line is written when its reply is over.
     let sites = worker.sites();
-    let answer = Answer { worker, sites: &sites, request, peer: link.peer.as_deref(), log: None };
+    let answer = Answer { worker, sites: &sites, request };
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
-            let ((status, bytes), step) = answer.write(decided, &mut link.out, link.conn.keep_alive());
-            Redirect::Answered { status, bytes, step }
+            let is_run = matches!(decided, Decision::Run(_));
+            let before = link.out.len();
+            let ((status, body_bytes), step) = answer.write(decided, &mut link.out, link.conn.keep_alive());
+            if !is_run {
+                // In the log it is the answer to what the client asked for.
+                let layout = Layout { before, after: link.out.len(), body_bytes, is_gathered: step.is_none() };
+                link.conn.answered(status, layout);
+            }
+            Redirect::Answered { status, step }
         }
     }
 }
@@ -159,7 +173,13 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
 
 /// The answer to what is not a request, or not one that can be served; or what is missing for it. No site was asked for, so
 /// a page is that of the one that answers for every host.
-fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal, learned: Learned) -> Option<Step> {
+fn refuse(
+    worker: &Worker,
+    conn: &mut Logged,
+    out: &mut Vec<u8>,
+    refusal: Refusal,
+    learned: Learned,
+) -> Option<Step> {
     let sites = worker.sites();
     use crate::http::request::Version;
     let site = site::select(&sites.list, b"");
@@ -187,13 +207,17 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
     // The connection is at its end: only what can be sent with the head goes along.
     let in_memory = page.as_ref().and_then(|page| error_page::in_memory(page));
     let reply = Reply::failed(Failure::new(refusal.status), in_memory.map(|(facts, _)| facts));
+    let before = out.len();
     reply.write_head(out, &context);
+    let body_at = out.len();
     match (reply.body(&context), in_memory) {
         (Body::Bytes(bytes), _) => out.extend_from_slice(bytes),
         (Body::File(_), Some((_, bytes))) => out.extend_from_slice(bytes),
         _ => {}
     }
-    access_log::refused(worker, peer, refusal.status);
+    conn.refused(refusal.why);
+    let layout = Layout { before, after: out.len(), body_bytes: (out.len() - body_at) as u64, is_gathered: true };
+    conn.answered(refusal.status, layout);
     None
 }
 
@@ -202,9 +226,6 @@ struct Answer<'a> {
     worker: &'a Worker,
     sites: &'a Rc<Sites>,
     request: &'a Request<'a>,
-    peer: Option<&'a str>,
-    /// Where its line goes, if it gets one.
-    log: Option<&'a AccessLog>,
 }
 
 enum Decision<'a> {
@@ -238,7 +259,7 @@ enum Asked {
     Script,
 }
 
-/// A status, and how many bytes of body it came with: for the log.
+/// A status, and how many bytes of body it comes with: for the log.
 type Written = (Status, u64);
 
 impl<'a> Answer<'a> {
@@ -392,7 +413,7 @@ impl<'a> Answer<'a> {
             }
             Decision::Listing(facts, page) => self.listing(&facts, page, &context(Asked::File(Vary::Nothing)), out),
             Decision::Run(located) => {
-                let call = cgi::Call::new(self.worker, self.request, &located);
+                let call = cgi::Call::new(self.request, &located);
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
             }
         }
@@ -418,7 +439,6 @@ impl<'a> Answer<'a> {
             out.extend_from_slice(bytes);
             sent = bytes.len() as u64;
         }
-        self.log(reply, sent);
         (reply.status(), sent)
     }
 
@@ -445,7 +465,6 @@ impl<'a> Answer<'a> {
         } else {
             reply.write_head(out, context);
         }
-        self.log(reply, body_bytes);
         let step = match (body, &held.content) {
             (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
             (Body::File(span), Content::Memory(bytes)) => {
@@ -475,7 +494,6 @@ impl<'a> Answer<'a> {
         let Body::File(span) = reply.body(context) else { return (self.plain(&reply, context, out), None) };
         reserve(self.worker, out);
         reply.write_head(out, context);
-        self.log(&reply, span.len);
         ((reply.status(), span.len), Some(Step::SendBytes(page)))
     }
 
@@ -489,12 +507,6 @@ impl<'a> Answer<'a> {
     fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
         let index = site::select(&self.sites.list, self.request.host);
         Place { rules: &self.sites.list[index].options.headers, path }
-    }
-
-    fn log(&self, reply: &Reply<'_>, body_bytes: u64) {
-        if let Some(log) = self.log {
-            access_log::answered(log, self.worker, self.request, self.peer, reply.status(), body_bytes);
-        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn run(stream: TcpStream, worker: Rc<Worker>) -> impl Future<Output =
     async move {
         let seat = worker.registry.sit();
         if worker.log.is_some() {
-            Box::pin(access_log::ask_peer(&mut link)).await;
+            Box::pin(access_log::follow(&mut link, &worker)).await;
         }
         // However it ends, dropping the link closes the socket.
         match serve(&mut link, &worker, &seat).await {

@@ -15,6 +15,7 @@ use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
+use super::access_log::Logged;
 use super::input::Input;
 use super::places::Place;
 use super::transfer::{Cut, Unsent};
@@ -42,15 +43,13 @@ impl Transport {
 /// A connection.
 pub(super) struct Link {
     pub(super) transport: Transport,
-    pub(super) conn: Conn,
+    pub(super) conn: Logged,
     pub(super) input: Input,
     /// Replies that wait to be sent. Without capacity while the connection is idle.
     pub(super) out: Vec<u8>,
     pub(super) timer: Sleep,
     /// Requests that may still be answered; `u64::MAX` for any number.
     pub(super) requests_left: u64,
-    /// The client's address as text, once somebody asked.
-    pub(super) peer: Option<Box<str>>,
     /// A process-wide descriptor of the socket, once a file has been sent that needs one.
     installed: Option<Box<Installed>>,
     /// Both ends, once a script was to be told.
@@ -79,12 +78,11 @@ impl Link {
     pub(super) fn new(stream: TcpStream, now_ms: Millis, requests_max: Option<u64>) -> Link {
         Link {
             transport: Transport::Plain(stream),
-            conn: Conn::new(now_ms),
+            conn: Logged::new(Conn::new(now_ms)),
             input: Input::Empty,
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
-            peer: None,
             installed: None,
             addresses: OnceCell::new(),
         }

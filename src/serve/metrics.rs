@@ -111,4 +111,6 @@ pub struct CoreStats {
     pub scripts: u64,
     /// Scripts running now.
     pub scripts_running: u64,
+    /// Records of the access log that were lost.
+    pub log_records_lost: u64,
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::http::limits::Limits;
 use crate::site::headers::Rules;
+use crate::site::log_line::Form;
 use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
@@ -36,6 +37,10 @@ pub struct Options {
     pub files: FileOptions,
     /// Where a line per request goes.
     pub access_log: AccessLog,
+    /// What such a line looks like.
+    pub access_log_form: Form,
+    /// Lines of a core that wait to be written; beyond, they are lost, and counted.
+    pub access_log_buffer_bytes_max: usize,
 }
 
 /// One address to listen on.
@@ -278,6 +283,8 @@ impl Default for Options {
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
+            access_log_form: Form::default(),
+            access_log_buffer_bytes_max: 4 << 20,
         }
     }
 }

@@ -162,11 +162,12 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
+        log_sink: Arc::default(),
         cpus: vec![0],
         cores: 1,
         nofile: 1024,
     };
-    start::build_worker(&shared, Spawner::idle()).unwrap()
+    start::build_worker(0, &shared, Spawner::idle()).unwrap()
 }
 
 /// A core's whole life: it accepts, serves, and is told to stop, when all clients are done or in the middle of it all.

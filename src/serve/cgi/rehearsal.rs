@@ -108,7 +108,7 @@ impl Stage<'_> {
             Event::NeedBytes { .. } | Event::Over => return Err(ending(Status::BAD_REQUEST, "the head is not whole")),
         };
         let located = self.locate(client, &request).await?;
-        let Some(mut call) = Call::new(worker, &request, &located) else {
+        let Some(mut call) = Call::new(&request, &located) else {
             return Err(ending(Status::NOT_FOUND, "there is no such program"));
         };
         self.introduce(&call, client);
