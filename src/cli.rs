@@ -208,7 +208,18 @@ mod tests {
             };
             assert!(PAGE.lines().any(|line| documents(&line)), "docs/configuration.md lacks --{}", setting.name);
         }
-        let instances = ["name", "daemon", "stop", "timeout", "list-instances", "json", "log", "follow", "reset-logs", "reopen-logs"];
+        let instances = [
+            "name",
+            "daemon",
+            "stop",
+            "timeout",
+            "list-instances",
+            "json",
+            "log",
+            "follow",
+            "reset-logs",
+            "reopen-logs",
+        ];
         let of_a_page = |page: &str, flag: &str| assert!(page.contains(&format!("`--{flag}")), "{flag}");
         ["config", "explain"].iter().for_each(|flag| of_a_page(PAGE, flag));
         instances.iter().chain(&["deploy", "to", "rollback"]).for_each(|flag| of_a_page(INSTANCES, flag));

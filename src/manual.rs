@@ -32,7 +32,9 @@ fn every_flag_that_the_text_names_exists() {
         let long = command.get_arguments().flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default());
         known.extend(long.map(str::to_owned));
     }
-    for text in [DESCRIPTION, PROGRAMS, INSTANCES, FILE_DESCRIPTION, EXAMPLES].into_iter().chain(SIGNALS.map(|(_, text)| text)) {
+    for text in
+        [DESCRIPTION, PROGRAMS, INSTANCES, FILE_DESCRIPTION, EXAMPLES].into_iter().chain(SIGNALS.map(|(_, text)| text))
+    {
         for flag in text.split("--").skip(1) {
             let name: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             assert!(name.is_empty() || known.contains(&name), "--{name} is named, and does not exist");
@@ -94,8 +96,7 @@ fn file() -> Page {
         }
     }
     let example = CONFIGURATION.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
-    let example: String = example.lines().map(|line| format!("    {line}\n")).collect();
-    page.section("EXAMPLE").text(&example.replace("\n    \n", "\n    #\n")).section("SEE ALSO").text("`ucaffeine`(1)")
+    page.section("EXAMPLE").example(example).section("SEE ALSO").text("`ucaffeine`(1)")
 }
 
 /// In the order of the help.
@@ -172,8 +173,14 @@ const SIGNALS: [(&str, &str); 3] = [
         "SIGINT, SIGTERM",
         "The listeners close, and what is in flight may finish, for `--drain-ms-max` at most. A second one cuts what is left.",
     ),
-    ("SIGUSR1", "The logs are opened again, after they were moved away: the access log, and the log of an instance in the background."),
-    ("SIGXFSZ", "Nothing: a log that has come to its limit of size (`setrlimit`(2)) is an error of that log, and serving goes on."),
+    (
+        "SIGUSR1",
+        "The logs are opened again, after they were moved away: the access log, and the log of an instance in the background.",
+    ),
+    (
+        "SIGXFSZ",
+        "Nothing: a log that has come to its limit of size (`setrlimit`(2)) is an error of that log, and serving goes on.",
+    ),
 ];
 
 const EXIT_STATUS: [(&str, &str); 6] = [
@@ -197,10 +204,22 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 const FILES: [(&str, &str); 5] = [
-    ("$XDG_CONFIG_HOME/ucaffeine/NAME", "What an instance serves; <~/.config/ucaffeine/NAME> where the variable is not set."),
-    ("$XDG_CONFIG_HOME/ucaffeine/NAME/releases", "The last three deploys; <current> beside it leads to the one that is served."),
-    ("$XDG_STATE_HOME/ucaffeine/instances/NAME/log", "The log of an instance in the background; for root below </var/lib/ucaffeine>."),
-    ("$XDG_RUNTIME_DIR/ucaffeine/NAME", "Its lock, state and control socket, for its own user only; for root </run/ucaffeine/NAME>."),
+    (
+        "$XDG_CONFIG_HOME/ucaffeine/NAME",
+        "What an instance serves; <~/.config/ucaffeine/NAME> where the variable is not set.",
+    ),
+    (
+        "$XDG_CONFIG_HOME/ucaffeine/NAME/releases",
+        "The last three deploys; <current> beside it leads to the one that is served.",
+    ),
+    (
+        "$XDG_STATE_HOME/ucaffeine/instances/NAME/log",
+        "The log of an instance in the background; for root below </var/lib/ucaffeine>.",
+    ),
+    (
+        "$XDG_RUNTIME_DIR/ucaffeine/NAME",
+        "Its lock, state and control socket, for its own user only; for root </run/ucaffeine/NAME>.",
+    ),
     ("DIR/cgi-bin", "Programs; they are executed, and never served as files."),
 ];
 

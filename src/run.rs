@@ -261,7 +261,8 @@ fn wait(signals: &Signals, server: &Server, logs: &Logs, has_scripts: bool) {
                 // A log that has come to RLIMIT_FSIZE is an error of its write, and no reason to die.
                 Ok(Some(Signal::XFSZ)) => {}
                 Ok(Some(Signal::USR1)) => {
-                    let reopen = std::thread::Builder::new().name("reopen".into()).spawn_scoped(scope, || logs.reopen());
+                    let reopen =
+                        std::thread::Builder::new().name("reopen".into()).spawn_scoped(scope, || logs.reopen());
                     // What comes of it is said in the log.
                     drop(reopen);
                 }

@@ -132,7 +132,8 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
     for access_log_form in Form::NAMES.map(|(_, form)| form) {
         let logs = tempfile::tempdir().expect("a temporary folder");
         let log = logs.path().join("access.log");
-        let requests = hold_all(Options { access_log: AccessLog::File(log.clone()), access_log_form, ..options.clone() });
+        let requests =
+            hold_all(Options { access_log: AccessLog::File(log.clone()), access_log_form, ..options.clone() });
         let records = std::fs::read_to_string(log).expect("the log").lines().count() as u64;
         assert_eq!(records, requests, "{access_log_form:?}");
     }

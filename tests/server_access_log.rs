@@ -154,7 +154,10 @@ fn what_is_no_request_has_a_record_with_the_reason() {
     statuses.sort_unstable();
     assert_eq!(statuses, [400, 408, 431]);
     for record in &records {
-        assert_eq!((&record["method"], &record["target"], &record["complete"]), (&Value::Null, &Value::Null, &Value::Bool(true)));
+        assert_eq!(
+            (&record["method"], &record["target"], &record["complete"]),
+            (&Value::Null, &Value::Null, &Value::Bool(true))
+        );
         assert!(record["refused"].as_str().is_some_and(|why| !why.is_empty()), "{record}");
         let is_late = record["status"] == 408;
         let waited = record["duration_us"].as_u64().expect("a duration");
@@ -187,7 +190,9 @@ fn a_program_has_a_record_with_its_end() {
         .sh("cgi-bin/moved.sh", "printf 'Location: /page.html\\n\\n'")
         .file("page.html", "page");
     let logged = start_json(&site, &[]);
-    for (target, status) in [("hello.sh", 200), ("three.sh", 200), ("silent.sh", 502), ("moved.sh", 200), ("none.sh", 404)] {
+    for (target, status) in
+        [("hello.sh", 200), ("three.sh", 200), ("silent.sh", 502), ("moved.sh", 200), ("none.sh", 404)]
+    {
         logged.server.get(&format!("/cgi-bin/{target}")).expect(status);
     }
     let mut client = logged.server.connect();
@@ -384,7 +389,10 @@ fn when_there_is_room_again_nothing_that_fitted_into_the_buffer_is_lost() {
     client.get("/a.txt?100").expect(200);
     drop(client);
     let output = server.stop();
-    assert!(output.contains(&format!("{ENDS}: 0 records were lost")) && output.matches(BEGINS).count() == 1, "{output}");
+    assert!(
+        output.contains(&format!("{ENDS}: 0 records were lost")) && output.matches(BEGINS).count() == 1,
+        "{output}"
+    );
     let targets: Vec<String> = records(&log).iter().map(|record| record["target"].to_string()).collect();
     let want: Vec<String> = (0..=100).map(|number| format!("\"/a.txt?{number}\"")).collect();
     assert_eq!(targets, want, "each once, and in order");
@@ -414,7 +422,10 @@ fn what_does_not_fit_into_the_buffer_is_lost_and_counted() {
     wait_until("it is written again", || said(&server, ENDS) == 1);
     let output = server.stop();
     let records = records(&log);
-    let lost = output.split(ENDS).nth(1).and_then(|rest| rest.trim_start_matches(": ").split(' ').next()?.parse::<usize>().ok());
+    let lost = output
+        .split(ENDS)
+        .nth(1)
+        .and_then(|rest| rest.trim_start_matches(": ").split(' ').next()?.parse::<usize>().ok());
     assert_eq!(records.len() + lost.expect("a number"), REQUESTS, "{output}");
     assert!(lost > Some(0) && records.len() > 100, "{lost:?} of {REQUESTS}");
 }
@@ -472,8 +483,14 @@ fn a_log_that_cannot_be_opened_is_a_configuration_error() {
     let site = Site::new();
     let dir = tempfile::tempdir().expect("a folder");
     let fifo = dir.path().join("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
-        .expect("a FIFO");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a FIFO");
     for log in [fifo.as_path(), dir.path(), Path::new("/no/such/folder/log")] {
         let exit = Launch::new(&site).args(["--access-log", log.to_str().expect("UTF-8")]).fails();
         assert_eq!(exit.code, Some(3), "{exit:?}");

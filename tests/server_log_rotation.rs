@@ -84,8 +84,7 @@ fn a_log_that_cannot_be_opened_again_is_said_and_the_old_one_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let log = dir.path().join("logs/access.log");
     fs::create_dir(dir.path().join("logs")).expect("mkdir");
-    let server =
-        Server::start(&site, ["--access-log", log.to_str().expect("UTF-8"), "--access-log-format", "json"]);
+    let server = Server::start(&site, ["--access-log", log.to_str().expect("UTF-8"), "--access-log-format", "json"]);
     server.get("/a.txt?1").expect(200);
     fs::rename(dir.path().join("logs"), dir.path().join("old")).expect("rename");
     server.signal(Signal::USR1);

@@ -33,16 +33,21 @@ fn every_flag_that_the_text_names_exists() {
 }
 
 fn page() -> Page {
-    let page = Page::new("loadgen", 1, env!("CARGO_PKG_VERSION"), "load an HTTP/1.1 server, and say how far to believe the result")
-        .section("SYNOPSIS")
-        .text(SYNOPSIS)
-        .section("DESCRIPTION")
-        .text(DESCRIPTION)
-        .section("OPTIONS")
-        .options(&command())
-        .section("SUBCOMMANDS")
-        .subcommands("loadgen", &command())
-        .section("EXIT STATUS");
+    let page = Page::new(
+        "loadgen",
+        1,
+        env!("CARGO_PKG_VERSION"),
+        "load an HTTP/1.1 server, and say how far to believe the result",
+    )
+    .section("SYNOPSIS")
+    .text(SYNOPSIS)
+    .section("DESCRIPTION")
+    .text(DESCRIPTION)
+    .section("OPTIONS")
+    .options(&command())
+    .section("SUBCOMMANDS")
+    .subcommands("loadgen", &command())
+    .section("EXIT STATUS");
     let page = EXIT_STATUS.iter().fold(page, |page, (code, meaning)| page.term(&format!("`{code}`"), meaning));
     page.section("EXAMPLES").text(EXAMPLES).section("SEE ALSO").text("`ucaffeine`(1), `io_uring`(7)")
 }

@@ -18,8 +18,8 @@ mod units;
 use std::ffi::OsString;
 
 use tracing::level_filters::LevelFilter;
-use ucaffeine::site::log_line::Form;
 use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
+use ucaffeine::site::log_line::Form;
 
 pub(crate) use crate::log::format::Form as LogForm;
 pub(crate) use limits::{LIMITS, Limit};

@@ -105,7 +105,8 @@ impl Fields {
     }
 
     fn write_text(&self, level: &Level, writer: &mut Writer<'_>) -> fmt::Result {
-        let (dim, colour, plain) = if writer.has_ansi_escapes() { ("\x1b[2m", colour(level), "\x1b[0m") } else { ("", "", "") };
+        let (dim, colour, plain) =
+            if writer.has_ansi_escapes() { ("\x1b[2m", colour(level), "\x1b[0m") } else { ("", "", "") };
         writer.write_str(dim)?;
         SystemTime.format_time(writer)?;
         write!(writer, "{plain} {colour}{level:>5}{plain} ")?;
@@ -114,7 +115,9 @@ impl Fields {
             write!(writer, " {name}=")?;
             match value {
                 // Where it ends must be seen.
-                Value::String(text) if text.contains([' ', '"', '=', '\\']) => write_visible(&format!("{text:?}"), writer)?,
+                Value::String(text) if text.contains([' ', '"', '=', '\\']) => {
+                    write_visible(&format!("{text:?}"), writer)?
+                }
                 Value::String(text) => write_visible(text, writer)?,
                 other => write!(writer, "{other}")?,
             }
@@ -150,7 +153,9 @@ fn colour(level: &Level) -> &'static str {
 fn write_visible(text: &str, to: &mut impl Write) -> fmt::Result {
     for c in text.chars() {
         match c {
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(to, "{}", c.escape_unicode())?,
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                write!(to, "{}", c.escape_unicode())?
+            }
             c if c.is_control() => write!(to, "{}", c.escape_default())?,
             c => to.write_char(c)?,
         }

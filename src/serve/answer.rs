@@ -138,7 +138,10 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
 pub(super) enum Redirect {
     Missing(Step),
     /// The head is in `link.out`, the body too or in the step.
-    Answered { status: Status, step: Option<Step> },
+    Answered {
+        status: Status,
+        step: Option<Step>,
+    },
 }
 
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.
@@ -173,13 +176,7 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
 
 /// The answer to what is not a request, or not one that can be served; or what is missing for it. No site was asked for, so
 /// a page is that of the one that answers for every host.
-fn refuse(
-    worker: &Worker,
-    conn: &mut Logged,
-    out: &mut Vec<u8>,
-    refusal: Refusal,
-    learned: Learned,
-) -> Option<Step> {
+fn refuse(worker: &Worker, conn: &mut Logged, out: &mut Vec<u8>, refusal: Refusal, learned: Learned) -> Option<Step> {
     let sites = worker.sites();
     use crate::http::request::Version;
     let site = site::select(&sites.list, b"");

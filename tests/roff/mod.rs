@@ -32,20 +32,21 @@ impl Page {
 
     /// Paragraphs, separated by empty lines, and marked; one of indented lines is an example.
     pub fn text(mut self, text: &str) -> Page {
-        for (index, paragraph) in text.trim_matches('\n').split("\n\n").enumerate() {
-            if index > 0 {
+        for paragraph in text.trim_matches('\n').split("\n\n") {
+            if !self.0.lines().next_back().is_some_and(|line| line.starts_with(".S")) {
                 self = self.line(".PP");
             }
             self = match paragraph.lines().all(|line| line.starts_with("    ")) {
-                true => self.example(paragraph),
+                true => self.example(&paragraph.lines().map(|line| &line[4..]).collect::<Vec<_>>().join("\n")),
                 false => paragraph.lines().fold(self, |page, line| page.line(&protected(&marked(line)))),
             };
         }
         self
     }
 
-    fn example(self, text: &str) -> Page {
-        let lines = text.lines().map(|line| protected(&escape(&line[4..])));
+    /// Lines as they are.
+    pub fn example(self, text: &str) -> Page {
+        let lines = text.lines().map(|line| protected(&escape(line)));
         lines.fold(self.line(".RS 4").line(".EX"), |page, line| page.line(&line)).line(".EE").line(".RE")
     }
 
@@ -134,7 +135,11 @@ impl Page {
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         let differs = committed.lines().zip(self.0.lines()).find(|(committed, made)| committed != made);
-        assert!(committed == self.0, "{} is not what the command line says; run scripts/make-manuals: {differs:?}", path.display());
+        assert!(
+            committed == self.0,
+            "{} is not what the command line says; run scripts/make-manuals: {differs:?}",
+            path.display()
+        );
     }
 }
 
@@ -147,7 +152,8 @@ fn built(command: &Command) -> Command {
 
 fn positional(arg: &Arg) -> String {
     let several = if arg.get_num_args().is_some_and(|count| count.max_values() > 1) { "..." } else { "" };
-    let name = arg.get_value_names().and_then(|names| names.first()).map_or(arg.get_id().as_str(), |name| name.as_str());
+    let name =
+        arg.get_value_names().and_then(|names| names.first()).map_or(arg.get_id().as_str(), |name| name.as_str());
     if arg.is_required_set() { format!("{name}{several}") } else { format!("[{name}{several}]") }
 }
 
@@ -161,7 +167,8 @@ fn spelled(arg: &Arg) -> String {
     let names = arg.get_value_names().unwrap_or_default();
     let value: Vec<String> = names.iter().map(|name| format!("\\fI{}\\fP", escape(name))).collect();
     if arg.is_positional() {
-        let name = if value.is_empty() { format!("\\fI{}\\fP", escape(arg.get_id().as_str())) } else { value.join(" ") };
+        let name =
+            if value.is_empty() { format!("\\fI{}\\fP", escape(arg.get_id().as_str())) } else { value.join(" ") };
         return name;
     }
     let short = arg.get_short().map(|short| format!("\\fB\\-{short}\\fP"));
@@ -176,7 +183,13 @@ fn help(arg: &Arg) -> String {
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
     let is_said = help.contains("[default:") || arg.is_hide_default_value_set() || !arg.get_action().takes_values();
-    if defaults.is_empty() || is_said { help } else { format!("{help} [default: {}]", defaults.join(" ")) }
+    let help = if defaults.is_empty() || is_said { help } else { format!("{help} [default: {}]", defaults.join(" ")) };
+    // What holds without it comes last, behind whatever the long help adds.
+    match help.split_once('\n').map(|(first, more)| (first.rsplit_once(" [default: "), first, more)) {
+        Some((Some((first, default)), _, more)) => format!("{first}.\n{more}\n[default: {default}"),
+        Some((None, first, more)) => format!("{first}.\n{more}"),
+        None => help,
+    }
 }
 
 /// Text with marks: between backticks it is bold, between angle brackets italic.

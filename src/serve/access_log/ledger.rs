@@ -230,7 +230,8 @@ impl Ledger {
         let host = request.map(|request| request.host).filter(|host| !host.is_empty());
         let (host, referer) = (pages.keep(host), pages.keep(field(Known::Referer)));
         let user_agent = pages.keep(field(Known::UserAgent));
-        let line = request.and_then(|request| Some((request.method, pages.keep(Some(request.target))?, request.version)));
+        let line =
+            request.and_then(|request| Some((request.method, pages.keep(Some(request.target))?, request.version)));
         pages.entries.push_back(Entry {
             request: self.requests,
             line,
