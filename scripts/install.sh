@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the binary, the man page, the completions of three shells and a systemd user unit below PREFIX (default: ~/.local), or
+# Installs the binary, the manual pages, the completions of three shells and a systemd user unit below PREFIX (default: ~/.local), or
 # removes them again:
 #
 #     scripts/install.sh [PREFIX]
@@ -36,14 +36,17 @@ prefix=$(cd "$prefix" && pwd)
 source=$(cd "$(dirname "$0")/.." && pwd)
 
 binary=$prefix/bin/ucaffeine
-manual=$prefix/share/man/man1/ucaffeine.1
+manuals=$prefix/share/man
 bash=$prefix/share/bash-completion/completions/ucaffeine
 zsh=$prefix/share/zsh/site-functions/_ucaffeine
 fish=$prefix/share/fish/vendor_completions.d/ucaffeine.fish
 unit=$prefix/share/systemd/user/ucaffeine@.service
 
 if $uninstall; then
-    rm -f -- "$binary" "$manual" "$bash" "$zsh" "$fish" "$unit"
+    for page in "$source"/docs/*.[15]; do
+        rm -f -- "$manuals/man${page##*.}/${page##*/}"
+    done
+    rm -f -- "$binary" "$bash" "$zsh" "$fish" "$unit"
     echo "removed from $prefix; instances, their folders and their logs are as they were"
     exit 0
 fi
@@ -57,7 +60,9 @@ fi
 # A new file and a rename, because a binary that runs cannot be written to.
 install -D -m 755 -- "$built" "$binary.new"
 mv -f -- "$binary.new" "$binary"
-install -D -m 644 -- "$source/docs/ucaffeine.1" "$manual"
+for page in "$source"/docs/*.[15]; do
+    install -D -m 644 -- "$page" "$manuals/man${page##*.}/${page##*/}"
+done
 mkdir -p -- "${bash%/*}" "${zsh%/*}" "${fish%/*}" "${unit%/*}"
 "$binary" --completions bash >"$bash"
 "$binary" --completions zsh >"$zsh"

@@ -1,6 +1,8 @@
 //! The server's own log, on standard error. What writes to a terminal or a pipe waits for whoever reads it, and a core must
 //! not wait: so lines are handed to a thread, and when that is far behind they are dropped and counted.
 
+pub(crate) mod format;
+
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -76,9 +78,8 @@ impl Backlog {
             let dropped = std::mem::take(&mut lines.dropped);
             drop(lines);
             if dropped > 0 {
-                batch.extend_from_slice(
-                    format!("{dropped} lines of this log were dropped: it is read too slowly\n").as_bytes(),
-                );
+                let notice = format!("{dropped} lines of this log were dropped: it is read too slowly");
+                batch.extend_from_slice(format::notice(&notice).as_bytes());
             }
             // Nobody is left to tell when standard error is gone.
             let _ = io::stderr().write_all(&batch);

@@ -7,6 +7,8 @@ mod cli;
 mod config;
 mod instance;
 mod log;
+#[cfg(test)]
+mod manual;
 mod rehearse;
 mod run;
 
@@ -68,7 +70,8 @@ fn log_to_stderr() -> Level {
     use std::io::IsTerminal;
     let (filter, level) = reload::Layer::new(LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let lines = tracing_subscriber::fmt::layer().with_writer(log::Log).with_target(false).with_ansi(colour);
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = lines.event_format(log::format::Lines).with_writer(log::Log).with_ansi(colour);
     tracing_subscriber::registry().with(filter).with(lines).init();
     level
 }
@@ -87,6 +90,7 @@ fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> E
         Ok(config) => {
             // Fails only when there is no subscriber any more.
             let _ = level.reload(config.log_level);
+            log::format::set(config.log_form);
             match run::run(config, instance, level) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failed) => complain(&failed),
@@ -133,6 +137,7 @@ fn control(typed: &Typed, folders: &Folders) -> Result<(), Failed> {
             instance::show_log(folders, &name, *follow, &mut std::io::stdout())
         }
         Action::ResetLogs => instance::reset_log(folders, &name()?),
+        Action::ReopenLogs => instance::reopen_log(folders, &name()?),
         Action::Deploy { what, to } => {
             let order = Deploy { what: what.into(), to: to.clone() };
             instance::deploy(folders, &name()?, &order).map(|said| print(&said))

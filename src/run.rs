@@ -104,7 +104,7 @@ impl Instance {
 /// Binds, starts the cores, says so, waits for the word to stop, drains.
 pub(crate) fn run(config: Config, instance: Option<Instance>, level: &Level) -> Result<(), Failed> {
     // Before any thread exists, so that all of them inherit the mask and the signals come to us.
-    let signals = Signals::new(&[Signal::INT, Signal::TERM])
+    let signals = Signals::new(&[Signal::INT, Signal::TERM, Signal::USR1, Signal::XFSZ])
         .map_err(|error| Failed::new(format!("cannot wait for signals: {error}")))?;
     log::start();
     let served = serve(config, instance, level, &signals);
@@ -136,10 +136,13 @@ fn serve(mut config: Config, mut instance: Option<Instance>, level: &Level, sign
         // Every path is absolute by now; the folder it was started in may be unmounted.
         let _ = std::env::set_current_dir("/");
     }
-    let named = instance.map(|instance| Named::start(instance, &config, own, &server, level)).transpose()?;
+    let background = instance.as_ref().and_then(|instance| instance.background.as_ref());
+    let own_log = background.map(|background| background.log.clone());
+    let logs = Arc::new(Logs { server: Arc::clone(&server), own: own_log });
+    let named = instance.map(|instance| Named::start(instance, &config, own, &logs, level)).transpose()?;
     announce(&config, &server, named.as_ref());
     let named = named.map(Named::served);
-    wait(signals, &server, has_scripts);
+    wait(signals, &server, &logs, has_scripts);
     if let Some((control, lock)) = named {
         control.tell_end(server.cut_stats());
         lock.clear();
@@ -161,15 +164,15 @@ impl Named {
         instance: Instance,
         config: &Config,
         own: Option<PathBuf>,
-        server: &Arc<Server>,
+        logs: &Arc<Logs>,
         level: &Level,
     ) -> Result<Named, Failed> {
         let Instance { name, lock, background, .. } = instance;
         let lock = lock.ok_or_else(|| Failed::new(format!("{name} is not locked")))?;
         let failed = |error: io::Error| Failed::new(format!("{name} cannot be controlled: {error}"));
         let dir = config.options.sites.first().map(|site| site.root.clone()).filter(|_| own.is_none());
-        let control = Control::start(lock.folder(), desk(config, own, server, level)).map_err(failed)?;
-        let addresses = server.listening().iter().map(address).collect();
+        let control = Control::start(lock.folder(), desk(config, own, logs, level)).map_err(failed)?;
+        let addresses = logs.server.listening().iter().map(address).collect();
         let log = background.as_ref().map(|background| background.log.as_path());
         let state = State::of_this_process(addresses, log, dir.as_deref()).map_err(failed)?;
         lock.tell(&state).map_err(failed)?;
@@ -182,7 +185,7 @@ impl Named {
     }
 }
 
-fn desk(config: &Config, own: Option<PathBuf>, server: &Arc<Server>, level: &Level) -> Desk {
+fn desk(config: &Config, own: Option<PathBuf>, logs: &Arc<Logs>, level: &Level) -> Desk {
     let mut sites = config.options.sites.iter().cloned();
     let mut site = sites.next().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
     let hosts: Vec<SiteConfig> = sites.collect();
@@ -190,14 +193,38 @@ fn desk(config: &Config, own: Option<PathBuf>, server: &Arc<Server>, level: &Lev
         // What is not to be seen beside the content may well be a part of it.
         site.hidden.retain(|hidden| !crate::instance::OURS.iter().any(|ours| hidden == Path::new(ours)));
     }
-    let (programs, level) = (config.programs, level.clone());
+    let (programs, level, reopened) = (config.programs, level.clone(), Arc::clone(logs));
     Desk {
-        server: Arc::clone(server),
+        server: Arc::clone(&logs.server),
         own,
         sites_at: Box::new(move |root: &Path| {
             std::iter::once(at_root(&site, root, programs)).chain(hosts.iter().cloned()).collect()
         }),
         set_level: Box::new(move |name| level_of(name).is_some_and(|filter| level.reload(filter).is_ok())),
+        reopen_logs: Box::new(move || reopened.reopen()),
+    }
+}
+
+/// What is written to files that somebody may move away.
+struct Logs {
+    server: Arc<Server>,
+    /// Where the outputs of one in the background go.
+    own: Option<PathBuf>,
+}
+
+impl Logs {
+    /// Opens them again, and returns when nothing is written to the old ones any more. Where one cannot be opened the old one
+    /// is written to as before; that is said there, too.
+    fn reopen(&self) -> Result<(), String> {
+        let own = self.own.as_deref().map_or(Ok(()), |log| {
+            daemon::reopen_log(log).map_err(|error| format!("cannot open the log {}: {error}", log.display()))
+        });
+        let reopened = own.and_then(|()| self.server.reopen_log().map_err(|error| error.to_string()));
+        match &reopened {
+            Ok(()) => tracing::info!("the logs were opened again"),
+            Err(why) => tracing::error!("{why}; it goes on in the old one"),
+        }
+        reopened
     }
 }
 
@@ -239,7 +266,7 @@ fn announce(config: &Config, server: &Server, named: Option<&Named>) {
 const ORPHANS_EVERY: Duration = Duration::from_secs(1);
 
 /// From the first signal on the server drains, from the second it cuts; meanwhile, orphans are reaped.
-fn wait(signals: &Signals, server: &Server, has_scripts: bool) {
+fn wait(signals: &Signals, server: &Server, logs: &Logs, has_scripts: bool) {
     let (stopped, stopping) = std::sync::mpsc::channel::<()>();
     let stopper = server.stopper();
     std::thread::scope(|scope| {
@@ -252,6 +279,14 @@ fn wait(signals: &Signals, server: &Server, has_scripts: bool) {
             let every = if signalled || server.is_stopping() { ORPHANS_EVERY / 20 } else { ORPHANS_EVERY };
             match signals.wait_timeout(every) {
                 Ok(None) => {}
+                // A log that has come to RLIMIT_FSIZE is an error of its write, and no reason to die.
+                Ok(Some(Signal::XFSZ)) => {}
+                Ok(Some(Signal::USR1)) => {
+                    let reopen =
+                        std::thread::Builder::new().name("reopen".into()).spawn_scoped(scope, || logs.reopen());
+                    // What comes of it is said in the log.
+                    drop(reopen);
+                }
                 Ok(Some(_)) if signalled => stopper.cut(),
                 Ok(Some(_)) => {
                     signalled = true;

@@ -30,7 +30,9 @@ fn what_is_installed_works_and_is_removed_again() {
     let version = run(Command::new(prefix.join("bin/ucaffeine")).arg("--version"));
     assert!(version.status.success(), "{version:?}");
     for (path, part) in [
-        ("share/man/man1/ucaffeine.1", ".TH UCAFFEINE 1"),
+        ("share/man/man1/ucaffeine.1", ".TH \"UCAFFEINE\" \"1\""),
+        ("share/man/man1/loadgen.1", ".TH \"LOADGEN\" \"1\""),
+        ("share/man/man5/ucaffeine.toml.5", ".TH \"UCAFFEINE.TOML\" \"5\""),
         ("share/bash-completion/completions/ucaffeine", "--list-instances"),
         ("share/zsh/site-functions/_ucaffeine", "--list-instances"),
         ("share/fish/vendor_completions.d/ucaffeine.fish", "list-instances"),
@@ -39,7 +41,7 @@ fn what_is_installed_works_and_is_removed_again() {
         let text = fs::read_to_string(prefix.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert!(text.contains(part), "{path} lacks {part}");
     }
-    assert_eq!(files(&prefix).len(), 6, "{:?}", files(&prefix));
+    assert_eq!(files(&prefix).len(), 8, "{:?}", files(&prefix));
     assert!(run(script().arg("--uninstall").arg(&prefix)).status.success());
     assert_eq!(files(&prefix), Vec::<PathBuf>::new());
     assert_eq!(run(script().arg("--what")).status.code(), Some(2));

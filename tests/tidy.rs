@@ -14,10 +14,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("run", &["cli", "config", "instance", "serve", "banner", "log", "rt", "main"]),
     ("check", &["cli", "config", "main", "run", "serve"]),
     ("log", &[]),
+    // Tests only: the manual pages.
+    ("manual", &["cli", "config", "rehearse"]),
     ("rehearse", &["cli", "serve"]),
     // The hidden flag by which an instance starts itself in the background.
     ("cli", &["config", "instance", "serve", "http", "site"]),
-    ("config", &["cli", "serve", "http", "site"]),
+    ("config", &["cli", "serve", "http", "site", "log"]),
     // It prints the plan of CPUs.
     ("banner", &["config", "serve", "http", "site", "rt"]),
     ("instance", &["config", "serve"]),

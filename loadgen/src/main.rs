@@ -1,6 +1,8 @@
 //! The command line of the load generator.
 
 mod app;
+#[cfg(test)]
+mod manual;
 
 use std::process::ExitCode;
 

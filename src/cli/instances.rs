@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Log { follow: bool },
     /// `--reset-logs`.
     ResetLogs,
+    /// `--reopen-logs`.
+    ReopenLogs,
     /// `--deploy`.
     Deploy { what: OsString, to: Option<OsString> },
     /// `--rollback`.
@@ -37,10 +39,20 @@ pub(crate) enum Action {
 
 const HEADING: &str = "Instances";
 /// The flags of which one may be given.
-const ACTIONS: [&str; 9] =
-    ["explain", "daemon", "stop", "list-instances", "log", "reset-logs", "deploy", "rollback", "completions"];
+const ACTIONS: [&str; 10] = [
+    "explain",
+    "daemon",
+    "stop",
+    "list-instances",
+    "log",
+    "reset-logs",
+    "reopen-logs",
+    "deploy",
+    "rollback",
+    "completions",
+];
 /// Those that are about one instance.
-const NAMED: [&str; 6] = ["daemon", "stop", "log", "reset-logs", "deploy", "rollback"];
+const NAMED: [&str; 7] = ["daemon", "stop", "log", "reset-logs", "reopen-logs", "deploy", "rollback"];
 /// What an instance has to drain when it is stopped.
 const TIMEOUT_DEFAULT: &str = "30s";
 
@@ -58,13 +70,14 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
         return Action::Completions(shell);
     }
     type Meant = fn(&ArgMatches) -> Action;
-    let flags: [(&str, Meant); 7] = [
+    let flags: [(&str, Meant); 8] = [
         ("explain", |matches| Action::Explain { json: matches.get_flag("json") }),
         ("daemon", |_| Action::Daemon),
         ("stop", |matches| Action::Stop { timeout: matches.get_one("timeout").copied().unwrap_or_default() }),
         ("list-instances", |matches| Action::List { json: matches.get_flag("json") }),
         ("log", |matches| Action::Log { follow: matches.get_flag("follow") }),
         ("reset-logs", |_| Action::ResetLogs),
+        ("reopen-logs", |_| Action::ReopenLogs),
         ("rollback", |_| Action::Rollback),
     ];
     flags.iter().find(|(name, _)| matches.get_flag(name)).map_or(Action::Run, |(_, action)| action(matches))
@@ -104,6 +117,7 @@ pub(super) fn add(command: Command) -> Command {
         )
         .arg(switch("follow", "Go on showing what comes").requires("log"))
         .arg(switch("reset-logs", "Empty the log; also while it is written"))
+        .arg(switch("reopen-logs", "Open the logs again, after they were moved away; as SIGUSR1"))
         .arg(value("deploy", "FILE|DIR", "Put a file or folder into the instance's folder, in one step").short('d'))
         .arg(
             value("to", "SUBPATH", "Where --deploy puts it [default: a program in cgi-bin/, a folder in place of all]")

@@ -35,7 +35,7 @@ const SIZE: u64 = 1 << 50;
 const MEMORY: u64 = 64 << 20;
 const COUNT: u64 = 1_000_000;
 
-use Group::{CgiLimits, ConnectionLimits, FileLimits, RequestLimits};
+use Group::{CgiLimits, ConnectionLimits, FileLimits, LogLimits, RequestLimits};
 use Unit::{Bytes, BytesPerSecond, Count, Millis};
 
 macro_rules! limits {
@@ -138,6 +138,9 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Cached bodies so long are sent without a copy (SEND_ZC), until the kernel says that it copies all the same";
     "listing-entries-max" Count FileLimits 1..=COUNT, files.listing_entries_max,
         "Names in a listing: the first ones, with the number of all";
+
+    "access-log-buffer-bytes-max" Bytes LogLimits (64 << 10)..=(1 << 30), access_log_buffer_bytes_max,
+        "Each core's lines that wait while the access log cannot be written; lost, and counted, beyond";
 };
 
 impl Limit {
@@ -331,6 +334,7 @@ mod tests {
             options.drain_ms_max,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,
+            options.access_log_buffer_bytes_max as u64,
         ];
         assert_eq!(values.len(), LIMITS.len());
         assert!(values.iter().all(|&value| value == 256 || value >= 5_000), "every field was set: {values:?}");

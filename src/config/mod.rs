@@ -25,11 +25,15 @@ use std::ffi::OsString;
 
 use tracing::level_filters::LevelFilter;
 use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options};
+use ucaffeine::site::log_line::Form;
 
+pub(crate) use crate::log::format::Form as LogForm;
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use mounts::at_root;
 pub(crate) use problem::{Problem, ProblemKind, one_line};
 pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
+#[cfg(test)]
+pub(crate) use settings::{is_pairs, key};
 pub(crate) use settled::{Part, Settled};
 pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
 pub(crate) use units::{NONE, Unit};
@@ -44,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) options: Options,
     /// How much is logged.
     pub(crate) log_level: LevelFilter,
+    /// What its lines look like.
+    pub(crate) log_form: LogForm,
     /// Whether programs may be run at all.
     pub(crate) programs: bool,
     /// Every setting and limit with its value and its origin, for `--explain`.
@@ -68,23 +74,24 @@ impl Config {
         let mut options = server(&layers, &mut problems);
         let programs = !decide(&layers, "no-cgi", false, switch, &mut Vec::new());
         let log_level = decide(&layers, "log-level", LevelFilter::INFO, log_level, &mut problems);
+        let log_form = decide(&layers, "log-format", LogForm::Text, log_form, &mut problems);
         options.sites = sites::sites(&layers, &document, &options.cgi, environment, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
         let settled = settled::settled(&layers, &mut options);
         let parts = settled::parts(&layers, &document);
-        Ok(Config { options, log_level, programs, settled, parts })
+        Ok(Config { options, log_level, log_form, programs, settled, parts })
     }
 }
 
-/// What is about the server, whatever it serves.
 fn server(layers: &Layers, problems: &mut Vec<Problem>) -> Options {
     let mut options = Options {
         listen: listen::listen(layers, problems),
         cores: decide(layers, "cores", None, cores, problems),
         engine: decide(layers, "engine", Engine::Auto, engine, problems),
         access_log: decide(layers, "access-log", AccessLog::Off, access_log, problems),
+        access_log_form: decide(layers, "access-log-format", Form::Combined, access_log_form, problems),
         ..Options::default()
     };
     options.files.watch = !decide(layers, "no-watch", false, switch, problems);
@@ -171,6 +178,25 @@ pub(crate) fn level(name: &str) -> Option<LevelFilter> {
 
 fn log_level(given: &Given) -> Result<LevelFilter, Problem> {
     level(given.str()?).ok_or_else(|| given.unreadable("not a level; error, warn, info, debug or trace"))
+}
+
+fn log_form(given: &Given) -> Result<LogForm, Problem> {
+    one_of(given, &LogForm::NAMES)
+}
+
+fn access_log_form(given: &Given) -> Result<Form, Problem> {
+    one_of(given, &Form::NAMES)
+}
+
+/// One of a few names.
+fn one_of<T: Copy>(given: &Given, names: &[(&str, T)]) -> Result<T, Problem> {
+    let text = given.str()?;
+    let known = names.iter().find(|(name, _)| *name == text).map(|&(_, value)| value);
+    known.ok_or_else(|| {
+        let all = names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" or ");
+        let hint = did_you_mean(text, names.iter().map(|(name, _)| (*name).to_owned()));
+        given.unreadable(format!("not a format; {all}{hint}"))
+    })
 }
 
 fn access_log(given: &Given) -> Result<AccessLog, Problem> {

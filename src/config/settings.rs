@@ -12,6 +12,7 @@ pub(crate) enum Group {
     ConnectionLimits,
     CgiLimits,
     FileLimits,
+    LogLimits,
 }
 
 /// One thing that can be said, which is not a limit.
@@ -101,8 +102,18 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::One("-|FILE|off"),
         group: Group::Serving,
         help: "Write a line per request to standard output (-) or a file",
-        more: "",
+        more: "A file is opened again at SIGUSR1, and by --reopen-logs, so that it can be moved away. A file named off is ./off.",
         default: "off",
+    },
+    Setting {
+        name: "access-log-format",
+        short: None,
+        alias: None,
+        kind: Kind::One("combined|json"),
+        group: Group::Serving,
+        help: "Write those lines in the combined log format, or as JSON",
+        more: "combined is what most tools read, with the duration in microseconds at its end; json has all that is known.",
+        default: "combined",
     },
     Setting {
         name: "log-level",
@@ -113,6 +124,16 @@ pub(crate) static SETTINGS: &[Setting] = &[
         help: "Log this much: error, warn, info, debug or trace",
         more: "",
         default: "info",
+    },
+    Setting {
+        name: "log-format",
+        short: None,
+        alias: None,
+        kind: Kind::One("text|json"),
+        group: Group::Serving,
+        help: "Log in lines for people, or as JSON",
+        more: "",
+        default: "text",
     },
     Setting {
         name: "trusted-proxy",
@@ -411,6 +432,7 @@ impl Group {
             Group::ConnectionLimits => "Limits of a connection",
             Group::CgiLimits => "Limits of programs (CGI)",
             Group::FileLimits => "Limits of files",
+            Group::LogLimits => "Limits of logs",
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) sites_at: SitesAt,
     /// Sets the level of the log; false for one that is none.
     pub(crate) set_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Opens the logs again.
+    pub(crate) reopen_logs: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 /// The control socket, open for as long as the process lives.
@@ -143,6 +145,7 @@ fn answer(shared: &Shared, question: &Value) -> Result<Value, String> {
             let set = (shared.desk.set_level)(level);
             set.then(|| ok(json!({}))).ok_or_else(|| format!("{level} is not a level of the log"))
         }
+        Some("reopen-logs") => (shared.desk.reopen_logs)().map(|()| ok(json!({}))),
         Some("release") => release(shared, question["number"].as_u64()).map(ok),
         _ => Err(format!("there is no verb {}", question["verb"])),
     }
@@ -168,6 +171,7 @@ fn stats(shared: &Shared) -> Value {
         "connections_open": sum(|core| core.connections_open as u64),
         "scripts": sum(|core| core.scripts),
         "scripts_running": sum(|core| core.scripts_running),
+        "log_records_lost": sum(|core| core.log_records_lost),
     })
 }
 

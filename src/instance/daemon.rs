@@ -76,9 +76,24 @@ pub(crate) fn serving(say: &OwnedFd, banner: &str) -> io::Result<()> {
     said.map(|_| ()).map_err(io::Error::from)
 }
 
+/// In the one that was started: both outputs go to what is the log now, after the old one was moved away.
+///
+/// # Errors
+/// open(2), dup(2); then they go where they went.
+pub(crate) fn reopen_log(log: &Path) -> io::Result<()> {
+    let log = append_to(log)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
 fn open_log(folders: &Folders, name: &Name) -> io::Result<File> {
     private(&folders.state(name))?;
-    OpenOptions::new().append(true).create(true).mode(0o600).open(folders.log(name))
+    append_to(&folders.log(name))
+}
+
+fn append_to(log: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(log)
 }
 
 /// What was written to the log since.

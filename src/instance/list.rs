@@ -44,6 +44,7 @@ fn row(folders: &Folders, name: &Name, state: Option<&State>) -> Value {
         "errors": stats["errors"],
         "connections_open": stats["connections_open"],
         "scripts_running": stats["scripts_running"],
+        "log_records_lost": stats["log_records_lost"],
     })
 }
 

@@ -13,6 +13,8 @@ use super::{Failed, Folders, Name};
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// The server gives a write to an old log 10 s to end.
+const REOPEN_ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// Copies the log to `out`; with `follow`, whatever comes as well, until nobody reads `out` any more.
 ///
@@ -65,6 +67,19 @@ pub(crate) fn set_level(folders: &Folders, name: &Name, level: &str) -> Result<(
     }
     let answer = Client::connect(&folders.run(name))
         .and_then(|mut client| client.ask("log-level", json!({ "level": level }), ANSWER_MAX));
+    answer.map(|_| ()).map_err(|failure| Failed::new(format!("{name}: {failure}")))
+}
+
+/// Has a running instance open its logs again, after they were moved away; returns when it writes to the old ones no more.
+///
+/// # Errors
+/// It does not run, or cannot open one: it goes on with the old one, then.
+pub(crate) fn reopen(folders: &Folders, name: &Name) -> Result<(), Failed> {
+    if let Ok(Entry::Nothing) = look(folders, name) {
+        return Err(Failed::new(format!("no instance {name} is running, so it has no log to open")));
+    }
+    let answer = Client::connect(&folders.run(name))
+        .and_then(|mut client| client.ask("reopen-logs", json!({}), REOPEN_ANSWER_MAX));
     answer.map(|_| ()).map_err(|failure| Failed::new(format!("{name}: {failure}")))
 }
 

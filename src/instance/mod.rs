@@ -21,7 +21,7 @@ pub(crate) use control::{Control, Desk};
 pub(crate) use deploy::{Deploy, deploy, rollback};
 pub(crate) use folders::Folders;
 pub(crate) use list::text as list;
-pub(crate) use logs::{reset as reset_log, set_level, show as show_log};
+pub(crate) use logs::{reopen as reopen_log, reset as reset_log, set_level, show as show_log};
 pub(crate) use name::Name;
 pub(crate) use registry::{Lock, State};
 pub(crate) use releases::{OURS, Releases};

@@ -6,6 +6,7 @@
 //! | `stats` | | every core has answered | `cores`, `requests`, `errors`, `uptime_s`, `state`, ... |
 //! | `stop` | `now`: cut at once | the drain has begun; and again when it is over | `cut`: `connections`, `scripts` |
 //! | `log-level` | `level` | it holds | |
+//! | `reopen-logs` | | nothing is written to the old ones any more | |
 //! | `release` | `number` | every core serves it | `programs`: the prefixes of its mounts; `in_use`: releases that requests still need |
 
 use std::fmt;

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
@@ -176,6 +177,38 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// As [`write_now`](Self::write_now), where the descriptor may be a pipe that nobody empties: each part waits for room, for
+    /// `patience` at most. How much was written, and why not all.
+    pub fn write_within(&self, bytes: &[u8], patience: Duration) -> (usize, Option<io::Error>) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut written = 0;
+        let late = Timespec::try_from(patience).ok();
+        while written < bytes.len() {
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::OUT)], late.as_ref()) {
+                Ok(0) => return (written, Some(io::ErrorKind::TimedOut.into())),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return (written, Some(errno.into())),
+            }
+            // A pipe that has room for anything has it for so much (pipe(7), PIPE_BUF), and does not block.
+            let part = &bytes[written..bytes.len().min(written + libc::PIPE_BUF)];
+            match rustix::io::write(&self.fd, part) {
+                Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(errno) => return (written, Some(errno.into())),
+            }
+        }
+        (written, None)
+    }
+
+    /// Cuts the file to this length, or extends it by zeros.
+    ///
+    /// # Errors
+    /// EINVAL for what has no length: ftruncate(2).
+    pub fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&self.fd, len)?)
     }
 
     /// The facts as they are now.

@@ -26,6 +26,11 @@ impl Instant {
         Instant { ns: with_core(|core| core.now_ns.get()) }
     }
 
+    /// As [`now`](Self::now); `None` outside a runtime: for what may be dropped after its own.
+    pub fn try_now() -> Option<Instant> {
+        try_with_core(|core| Instant { ns: core.now_ns.get() })
+    }
+
     /// This very moment, by a look at the clock (some 30 ns).
     ///
     /// # Panics

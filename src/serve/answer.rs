@@ -23,12 +23,12 @@ use crate::site::resolve::{Look, Search, Verdict};
 use crate::site::route::{Named, Route, route};
 use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file};
 
-use super::access_log::{self, AccessLog};
+use super::access_log::{Layout, Logged};
 use super::auth::Outcome;
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
-use super::origin::{AddrText, Origin};
+use super::origin::Origin;
 use super::parts::Parts;
 use super::sites::Sites;
 use super::transfer::Slice;
@@ -92,21 +92,26 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
         let mut slots = FieldSlots::new();
         let Link { conn, input, out, .. } = link;
         match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
-            Event::NeedBytes { until } => return Step::Receive { until },
+            Event::NeedBytes { until } => {
+                if !input.unread().is_empty() {
+                    conn.heard();
+                }
+                return Step::Receive { until };
+            }
             Event::Over => return Step::Close { linger: false },
             Event::Refuse(refusal) => {
                 let learned = std::mem::replace(&mut learned, Learned::Nothing);
-                return match refuse(worker, out, link.origin.as_deref().map(Origin::own_text), refusal, learned) {
+                conn.heard();
+                return match refuse(worker, conn, out, refusal, learned) {
                     Some(_) if !out.is_empty() => Step::Flush,
                     Some(missing) => missing,
                     None => Step::Close { linger: true },
                 };
             }
             Event::Request { request, head_len } => {
-                let log = worker.log.as_ref();
+                conn.heard();
                 let sites = worker.sites();
-                let origin = link.origin.as_deref();
-                let answer = Answer::new(worker, &sites, &request, origin, log);
+                let answer = Answer::new(worker, &sites, &request, link.origin.as_deref());
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -115,13 +120,19 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 };
                 worker.metrics.requests.add(1);
                 conn.begin(&worker.limits, worker.now_ms(), &request);
+                conn.asked(&request, answer.client.addr, answer.user());
                 link.requests_left -= u64::from(link.requests_left != u64::MAX);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
                 if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
-                let ((status, _), step) = answer.write(decided, out, conn.keep_alive());
+                let is_run = matches!(decided, Decision::Run(_));
+                let before = out.len();
+                let ((status, body_bytes), step) = answer.write(decided, out, conn.keep_alive());
                 worker.metrics.answered(status);
+                if !is_run {
+                    conn.answered(status, Layout { before, after: out.len(), body_bytes, is_gathered: step.is_none() });
+                }
                 input.consume(head_len);
                 if let Some(step) = step.or_else(|| finish(worker, link)) {
                     return step;
@@ -137,21 +148,26 @@ pub(super) enum Redirect {
     /// The head is in `link.out`, the body too or in the step.
     Answered {
         status: Status,
-        bytes: u64,
         step: Option<Step>,
     },
 }
 
 /// Answers a request that a script made of the client's (a local redirect): the connection is in the middle of that one.
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
-    // The client asked for something else: that request's line is written when its reply is over.
     let sites = worker.sites();
-    let answer = Answer::new(worker, &sites, request, link.origin.as_deref(), None);
+    let answer = Answer::new(worker, &sites, request, link.origin.as_deref());
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
-            let ((status, bytes), step) = answer.write(decided, &mut link.out, link.conn.keep_alive());
-            Redirect::Answered { status, bytes, step }
+            let is_run = matches!(decided, Decision::Run(_));
+            let before = link.out.len();
+            let ((status, body_bytes), step) = answer.write(decided, &mut link.out, link.conn.keep_alive());
+            if !is_run {
+                // In the log it is the answer to what the client asked for.
+                let layout = Layout { before, after: link.out.len(), body_bytes, is_gathered: step.is_none() };
+                link.conn.answered(status, layout);
+            }
+            Redirect::Answered { status, step }
         }
     }
 }
@@ -168,7 +184,7 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
 
 /// The answer to what is not a request, or not one that can be served; or what is missing for it. No site was asked for, so
 /// a page is that of the one that answers for every host.
-fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal, learned: Learned) -> Option<Step> {
+fn refuse(worker: &Worker, conn: &mut Logged, out: &mut Vec<u8>, refusal: Refusal, learned: Learned) -> Option<Step> {
     let sites = worker.sites();
     use crate::http::request::Version;
     let site = sites.hosts.find(b"");
@@ -197,13 +213,17 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
     // The connection is at its end: only what can be sent with the head goes along.
     let in_memory = page.as_ref().and_then(|page| error_page::in_memory(page));
     let reply = Reply::failed(Failure::new(refusal.status), in_memory.map(|(facts, _)| facts));
+    let before = out.len();
     reply.write_head(out, &context);
+    let body_at = out.len();
     match (reply.body(&context), in_memory) {
         (Body::Bytes(bytes), _) => out.extend_from_slice(bytes),
         (Body::File(_), Some((_, bytes))) => out.extend_from_slice(bytes),
         _ => {}
     }
-    access_log::refused(worker, peer, refusal.status);
+    conn.refused(refusal.why);
+    let layout = Layout { before, after: out.len(), body_bytes: (out.len() - body_at) as u64, is_gathered: true };
+    conn.answered(refusal.status, layout);
     None
 }
 
@@ -215,8 +235,6 @@ struct Answer<'a> {
     /// Who is at the other end, where somebody asked; and whose request it is.
     origin: Option<&'a Origin>,
     client: Client<'a>,
-    /// Where its line goes, if it gets one.
-    log: Option<&'a AccessLog>,
     /// The site that answers.
     index: usize,
     /// Who was admitted by a password.
@@ -254,7 +272,7 @@ enum Asked {
     Script,
 }
 
-/// A status, and how many bytes of body it came with: for the log.
+/// A status, and how many bytes of body it comes with: for the log.
 type Written = (Status, u64);
 
 impl<'a> Answer<'a> {
@@ -263,11 +281,10 @@ impl<'a> Answer<'a> {
         sites: &'a Rc<Sites>,
         request: &'a Request<'a>,
         origin: Option<&'a Origin>,
-        log: Option<&'a AccessLog>,
     ) -> Answer<'a> {
         let client = origin.map(|origin| origin.client(request, &worker.options.trusted)).unwrap_or_default();
         let index = sites.hosts.find(client.host.unwrap_or(request.host));
-        Answer { worker, sites, request, origin, client, log, index, user: OnceCell::new() }
+        Answer { worker, sites, request, origin, client, index, user: OnceCell::new() }
     }
 
     fn decide(&self, learned: Learned) -> Decision<'a> {
@@ -534,7 +551,6 @@ impl<'a> Answer<'a> {
             out.extend_from_slice(bytes);
             sent = bytes.len() as u64;
         }
-        self.log(reply, sent);
         (reply.status(), sent)
     }
 
@@ -561,7 +577,6 @@ impl<'a> Answer<'a> {
         } else {
             reply.write_head(out, context);
         }
-        self.log(reply, body_bytes);
         let step = match (body, &held.content) {
             (Body::Parts(parts), content) => Some(Step::SendParts(Box::new(Parts::new(parts, content)))),
             (Body::File(span), Content::Memory(bytes)) => {
@@ -591,7 +606,6 @@ impl<'a> Answer<'a> {
         let Body::File(span) = reply.body(context) else { return (self.plain(&reply, context, out), None) };
         reserve(self.worker, out);
         reply.write_head(out, context);
-        self.log(&reply, span.len);
         ((reply.status(), span.len), Some(Step::SendBytes(page)))
     }
 
@@ -610,14 +624,6 @@ impl<'a> Answer<'a> {
     /// What a 401 says.
     fn challenge(&self, failure: Option<Failure>) -> Option<&[u8]> {
         self.sites.list[self.index].challenge(failure?.challenge()?)
-    }
-
-    fn log(&self, reply: &Reply<'_>, body_bytes: u64) {
-        if let Some(log) = self.log {
-            let mut room = AddrText::default();
-            let peer = self.origin.map(|origin| origin.text(&self.client, &mut room));
-            access_log::answered(log, self.worker, self.request, peer, self.user(), reply.status(), body_bytes);
-        }
     }
 }
 

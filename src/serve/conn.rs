@@ -15,10 +15,11 @@ use crate::rt::time::Instant;
 
 use super::answer::{self, Learned, Step};
 use super::link::Link;
+use super::origin::{self, Origin};
 use super::registry::SeatGuard;
 use super::transfer::{self, Cut, Gathered, Slice, Unsent};
 use super::worker::Worker;
-use super::{cgi, learn, origin};
+use super::{cgi, learn};
 
 /// Serves one connection until it closes.
 ///
@@ -34,6 +35,10 @@ pub(super) fn run(stream: TcpStream, worker: Rc<Worker>, forwards: bool) -> impl
             return if !link.out.is_empty() {
                 Box::pin(transfer::send_last(link, &worker)).await
             };
+        }
+        if worker.log.is_some() {
+            let Link { conn, origin, .. } = &mut link;
+            conn.follow(&worker, origin.as_deref().map(Origin::own_text).unwrap_or_default());
         }
         // However it ends, dropping the link closes the socket.
         match serve(&mut link, &worker, &seat).await {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::site::reply::{Body, Failure, HeadContext, Reply};
 use crate::site::static_file::{FileFacts, Found};
 
+use super::access_log::Layout;
 use super::answer::{self, Step};
 use super::file_cache::{Content, Entry};
 use super::link::Link;
@@ -47,7 +48,7 @@ pub(super) fn in_memory(entry: &Entry) -> Option<(&FileFacts, &[u8])> {
     }
 }
 
-/// Answers a request, in the middle of which a connection is, with an error; returns the length of the body.
+/// Answers a request, in the middle of which a connection is, with an error.
 pub(super) async fn send(
     link: &mut Link,
     worker: &Worker,
@@ -55,7 +56,7 @@ pub(super) async fn send(
     asked: &[u8],
     failure: Failure,
     context: HeadContext<'_>,
-) -> Result<u64, Cut> {
+) -> Result<(), Cut> {
     let page = match known(worker, &worker.sites(), site, asked, failure) {
         Known::BuiltIn => None,
         Known::Page(entry) => Some(entry),
@@ -67,21 +68,31 @@ pub(super) async fn send(
     let facts = page.as_ref().and_then(|entry| facts(entry));
     let reply = Reply::failed(failure, facts);
     answer::reserve(worker, &mut link.out);
+    let before = link.out.len();
     reply.write_head(&mut link.out, &context);
     let held = page.as_ref().and_then(|entry| entry.held(None));
+    let follows = |link: &mut Link, body_bytes| {
+        let layout = Layout { before, after: link.out.len(), body_bytes, is_gathered: false };
+        link.conn.answered(failure.status(), layout);
+    };
     match (reply.body(&context), held.map(|held| &held.content)) {
         (Body::Bytes(bytes), _) => {
             link.out.extend_from_slice(bytes);
-            Ok(bytes.len() as u64)
+            let layout = Layout { before, after: link.out.len(), body_bytes: bytes.len() as u64, is_gathered: true };
+            link.conn.answered(failure.status(), layout);
+            Ok(())
         }
         (Body::File(span), Some(Content::Memory(bytes))) => {
-            transfer::flush_with(link, worker, bytes.clone()).await?;
-            Ok(span.len)
+            follows(link, span.len);
+            transfer::flush_with(link, worker, bytes.clone()).await
         }
         (Body::File(span), Some(Content::File(file))) => {
-            transfer::file(link, worker, Rc::clone(file), span).await?;
-            Ok(span.len)
+            follows(link, span.len);
+            transfer::file(link, worker, Rc::clone(file), span).await
         }
-        _ => Ok(0),
+        _ => {
+            follows(link, 0);
+            Ok(())
+        }
     }
 }

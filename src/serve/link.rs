@@ -15,6 +15,7 @@ use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
 
+use super::access_log::Logged;
 use super::input::Input;
 use super::origin::Origin;
 use super::places::Place;
@@ -43,7 +44,7 @@ impl Transport {
 /// A connection.
 pub(super) struct Link {
     pub(super) transport: Transport,
-    pub(super) conn: Conn,
+    pub(super) conn: Logged,
     pub(super) input: Input,
     /// Replies that wait to be sent. Without capacity while the connection is idle.
     pub(super) out: Vec<u8>,
@@ -80,7 +81,7 @@ impl Link {
     pub(super) fn new(stream: TcpStream, now_ms: Millis, requests_max: Option<u64>) -> Link {
         Link {
             transport: Transport::Plain(stream),
-            conn: Conn::new(now_ms),
+            conn: Logged::new(Conn::new(now_ms)),
             input: Input::Empty,
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),

@@ -119,4 +119,6 @@ pub struct CoreStats {
     pub connections_refused_per_ip: u64,
     /// Connections that were closed for want of a PROXY header, or of trust in who sent it.
     pub proxy_headers_refused: u64,
+    /// Records of the access log that were lost.
+    pub log_records_lost: u64,
 }

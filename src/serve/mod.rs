@@ -43,21 +43,25 @@ mod worker;
 
 use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, AllBounds};
-use options::{Engine, Listen, Options, SiteConfig};
+use options::{AccessLog, Engine, Listen, Options, SiteConfig};
 use per_ip::PerIp;
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
 pub use cgi::rehearsal::{Client, rehearse};
 pub use metrics::{CoreStats, CutStats};
+
+/// How long a write to an access log that is replaced may take to end.
+const REOPEN_MAX: Duration = Duration::from_secs(10);
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
@@ -92,6 +96,7 @@ struct Shared {
     stop: StopSignal,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
+    log_sink: Arc<access_log::Sink>,
     /// CPUs that scripts may run on.
     cpus: Vec<usize>,
     cores: usize,
@@ -279,6 +284,34 @@ impl Server {
         // Nothing is ever sent: it ends when the last core has dropped its sender, or has stopped.
         let Err(mpsc::RecvError) = acknowledged.recv();
         Ok(())
+    }
+
+    /// Opens the access log again, after its file was moved away, and returns when no core writes to the old one any more.
+    /// No record is lost meanwhile, and none is in both.
+    ///
+    /// # Errors
+    /// [`StartError::Log`]; the old one is written to as before, then, or some core cannot let go of it.
+    pub fn reopen_log(&self) -> Result<(), StartError> {
+        let AccessLog::File(path) = &self.options.access_log else { return self.reopen_log_at(Path::new("-")) };
+        self.reopen_log_at(path)
+    }
+
+    fn reopen_log_at(&self, path: &Path) -> Result<(), StartError> {
+        let Some(opened) = start::reopen_log(&self.options, self.cores.len())? else { return Ok(()) };
+        let (done, all_done) = mpsc::channel::<Infallible>();
+        for (core, fd) in self.cores.iter().zip(opened) {
+            let done = done.clone();
+            core.remote.run(move || start::replace_log(fd, done));
+        }
+        drop(done);
+        // Nothing is ever sent: it ends when the last core has dropped its sender, or has stopped.
+        match all_done.recv_timeout(REOPEN_MAX) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "a write to the old one does not end");
+                Err(StartError::Log { path: path.to_owned(), error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The roots that are served, and those from which something is still sent or run since before they were replaced.

@@ -11,6 +11,7 @@ use crate::http::limits::Limits;
 use crate::http::trust::Trusted;
 use crate::site::headers::Rules;
 use crate::site::location::Location;
+use crate::site::log_line::Form;
 use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
@@ -38,6 +39,10 @@ pub struct Options {
     pub files: FileOptions,
     /// Where a line per request goes.
     pub access_log: AccessLog,
+    /// What such a line looks like.
+    pub access_log_form: Form,
+    /// Lines of a core that wait to be written; beyond, they are lost, and counted.
+    pub access_log_buffer_bytes_max: usize,
     /// The proxies whose word about a client is taken.
     pub trusted: Trusted,
     /// Listeners on which every connection begins with a header of the PROXY protocol, from somebody who is trusted.
@@ -320,6 +325,8 @@ impl Default for Options {
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
+            access_log_form: Form::default(),
+            access_log_buffer_bytes_max: 4 << 20,
             trusted: Trusted::default(),
             proxy_protocol: ProxyProtocol::default(),
             conns_per_ip_max: None,

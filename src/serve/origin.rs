@@ -98,15 +98,7 @@ impl Origin {
         Client { https: said.https.or(self.https), ..said }
     }
 
-    /// The address of a request's client, for a log; empty on a Unix socket. Written into `room`, if it is not the connection's.
-    pub(super) fn text<'t>(&'t self, client: &Client<'_>, room: &'t mut AddrText) -> &'t str {
-        match client.addr {
-            Some(addr) => room.set(addr),
-            None => self.text.as_str(),
-        }
-    }
-
-    /// As `text`, of what is no request.
+    /// The address of the connection's other end, for a log; empty on a Unix socket.
     pub(super) fn own_text(&self) -> &str {
         self.text.as_str()
     }

@@ -1,7 +1,7 @@
 //! A whole core, from its accept to its drain, on a simulated kernel: clients that pipeline, split, half-close and break
 //! off, real files, and a reader that takes no byte on trust.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use super::options::{FileOptions, Options, SiteConfig};
+use super::options::{AccessLog, FileOptions, Options, SiteConfig};
 use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
 use super::{Shared, cgi::Admission, start};
@@ -20,6 +20,7 @@ use crate::rt::driver::sim::seeds::{Plan, check_plans, first_to_find};
 use crate::rt::driver::sim::{Client, Incoming, Rng, World};
 use crate::rt::process::Spawner;
 use crate::rt::{self, Bug, Either, join2, select2, time};
+use crate::site::log_line::Form;
 use crate::site::reply::{Body, HeadContext, Reply, Vary};
 
 /// Seeds that a planted fault must be found within.
@@ -55,6 +56,20 @@ fn every_reply_is_whole_and_in_order() {
             assert!(judged.get(&status).is_some_and(|count| *count > 200), "hardly any {status}: {judged:?}");
         }
     }
+}
+
+/// Whatever clients and the kernel do: sent in pieces, pipelined, refused, cut, or told to go.
+#[test]
+fn each_request_has_one_record() {
+    let (folder, logs) = (Folder::new(), tempfile::tempdir().unwrap());
+    check_plans("each_request_has_one_record", 2_000, plan_of, |world| {
+        let log = logs.path().join(world.seed().to_string());
+        let folder = &folder;
+        async move {
+            core_with_log(world, folder, Some(&log)).await;
+            std::fs::remove_file(&log).unwrap();
+        }
+    });
 }
 
 #[test]
@@ -139,7 +154,7 @@ impl Folder {
     }
 }
 
-fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
+fn worker_of(rng: &mut Rng, root: PathBuf, log: Option<&Path>) -> Worker {
     let limits = Limits {
         drain_bytes_max: DRAIN_BYTES_MAX,
         // A window may be one byte wide.
@@ -154,7 +169,10 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         ..FileOptions::default()
     };
     let sites = vec![SiteConfig::files_only(root)];
-    let options = Options { sites, limits, files, drain_ms_max: 600_000, ..Options::default() };
+    let access_log = log.map_or(AccessLog::Off, |log| AccessLog::File(log.into()));
+    let access_log_form = Form::Json;
+    let options =
+        Options { sites, limits, files, drain_ms_max: 600_000, access_log, access_log_form, ..Options::default() };
     let shared = Shared {
         options: Arc::new(options),
         admission: Admission::new(1, 1, &[]),
@@ -163,18 +181,23 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
+        log_sink: Arc::default(),
         cpus: vec![0],
         cores: 1,
         nofile: 1024,
     };
-    start::build_worker(&shared, Spawner::idle()).unwrap()
+    start::build_worker(0, &shared, Spawner::idle()).unwrap()
 }
 
 /// A core's whole life: it accepts, serves, and is told to stop, when all clients are done or in the middle of it all.
 async fn core_scenario(world: World, folder: &Folder) {
+    core_with_log(world, folder, None).await;
+}
+
+async fn core_with_log(world: World, folder: &Folder, log: Option<&Path>) {
     let plan = plan_of(world.seed());
     let mut rng = world.rng(0);
-    let worker = Rc::new(worker_of(&mut rng, folder.path().into()));
+    let worker = Rc::new(worker_of(&mut rng, folder.path().into(), log));
     let listener = world.listen();
     let stops_early = rng.chance(150);
     let files: Vec<(&'static str, Vec<u8>)> =
@@ -208,9 +231,18 @@ async fn core_scenario(world: World, folder: &Folder) {
     let done = time::timeout(TASKS_MAX, world.clients_done()).await;
     assert!(done.is_ok(), "{} clients outlive the server\n{}", world.clients_left(), world.describe());
     let deadline = time::Instant::now() + TASKS_MAX;
-    while rt::stats().tasks > 0 {
+    let writers = usize::from(log.is_some());
+    while rt::stats().tasks > writers {
         assert!(time::Instant::now() < deadline, "{} tasks are left", rt::stats().tasks);
         time::sleep(Duration::from_millis(10)).await;
+    }
+    if let (Some(access_log), Some(log)) = (&worker.log, log) {
+        access_log.written().await;
+        let text = std::fs::read_to_string(log).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let names: BTreeSet<String> = records.map(|one| format!("{}/{}", one["connection"], one["request"])).collect();
+        assert_eq!(text.lines().count() as u64, worker.metrics.requests.get(), "a record for each request");
+        assert_eq!(names.len(), text.lines().count(), "and no request twice");
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::rt::{self, Unavailable};
 use crate::site::location::Location;
 use crate::site::{self, Site, SiteOptions};
 
-use super::access_log::AccessLog;
+use super::access_log::{self, AccessLog};
 use super::cgi::{Admission, AllBounds};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
@@ -124,6 +125,7 @@ fn share(options: Options, plan: &CpuPlan, nofile: u64) -> Result<Arc<Shared>, S
         stop: StopSignal::new(),
         cut: Arc::default(),
         in_use: Arc::default(),
+        log_sink: Arc::default(),
         cpus: plan.allowed.clone(),
         cores: plan.cores,
         nofile,
@@ -162,7 +164,7 @@ pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartE
     let shared = share(options, &plan, raise_limits())?;
     let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
     let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
-    let worker = runtime.block_on(async { build_worker(&shared, spawner) })?;
+    let worker = runtime.block_on(async { build_worker(0, &shared, spawner) })?;
     Ok((runtime, Rc::new(worker)))
 }
 
@@ -184,7 +186,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
             .helper_cpus(&shared.cpus)
             .build()
             .map_err(StartError::Uring)?;
-        let worker = runtime.block_on(async { build_worker(shared, spawner) })?;
+        let worker = runtime.block_on(async { build_worker(index, shared, spawner) })?;
         Ok((runtime, Rc::new(worker)))
     })();
     let (runtime, worker) = match built {
@@ -197,15 +199,23 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
     WORKER.with(|current| current.borrow_mut().take());
     // First the tasks, and with them the scripts that are left; then the spawner, which reaps them.
     drop(runtime);
+    // What is cut has its last word then.
+    worker.log.iter().for_each(AccessLog::finish);
     drop(worker);
 }
 
-pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
+pub(super) fn build_worker(index: usize, shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
     let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?
         .into_sites(&options.files, files_max);
-    let log = open_log(&options.access_log)?.map(AccessLog::start);
+    let settings = || access_log::Settings {
+        form: options.access_log_form,
+        core: index as u32,
+        buffer_bytes_max: options.access_log_buffer_bytes_max,
+        sink: Arc::clone(&shared.log_sink),
+    };
+    let log = open_log(&options.access_log)?.map(|fd| AccessLog::start(fd, settings()));
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
 
@@ -262,7 +272,9 @@ fn open_log(target: &LogTarget) -> Result<Option<OwnedFd>, StartError> {
         LogTarget::Off => Ok(None),
         LogTarget::Stdout => io::stdout().as_fd().try_clone_to_owned().map(Some).map_err(StartError::Thread),
         LogTarget::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).open(path);
+            // Of a FIFO without a reader, that is an error, and not a wait without end.
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
             file.map(|file| Some(file.into())).map_err(|error| StartError::Log { path: path.clone(), error })
         }
     }
@@ -316,6 +328,21 @@ pub(super) fn replace_sites(opened: Opened) {
     });
 }
 
+/// Opens the access log again, once for each core; `None` where there is none.
+pub(super) fn reopen_log(options: &Options, cores: usize) -> Result<Option<Vec<OwnedFd>>, StartError> {
+    let opened = (0..cores).map(|_| open_log(&options.access_log));
+    Ok(opened.collect::<Result<Vec<_>, _>>()?.into_iter().collect())
+}
+
+/// This thread's core writes its access log there from now on.
+pub(super) fn replace_log(fd: OwnedFd, done: mpsc::Sender<Infallible>) {
+    WORKER.with_borrow(|worker| {
+        if let Some(log) = worker.as_ref().and_then(|worker| worker.log.as_ref()) {
+            log.reopen(fd, done);
+        }
+    });
+}
+
 /// What this thread's core has counted; `None` on a thread that is none.
 pub(super) fn core_stats() -> Option<CoreStats> {
     WORKER.with_borrow(|worker| {
@@ -336,6 +363,7 @@ pub(super) fn core_stats() -> Option<CoreStats> {
             scripts_running: metrics.scripts_running.get(),
             connections_refused_per_ip: metrics.connections_refused_per_ip.get(),
             proxy_headers_refused: metrics.proxy_headers_refused.get(),
+            log_records_lost: worker.log.as_ref().map_or(0, AccessLog::lost),
         })
     })
 }

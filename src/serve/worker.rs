@@ -89,10 +89,12 @@ pub(super) struct Worker {
     spare_messages: RefCell<Vec<Gathered>>,
 }
 
-/// The wall clock, read once a second: an IMF-fixdate has no finer unit.
+/// The wall clock, read once a second: an IMF-fixdate has no finer unit, and what is finer follows from the runtime's clock.
+#[derive(Default)]
 struct Clock {
-    /// Milliseconds on the runtime's clock until which `unix_s` and `date` hold.
-    until_ms: Cell<u64>,
+    /// From here to here, in nanoseconds on the runtime's clock, `unix_s` and `date` hold.
+    second_ns: Cell<u64>,
+    until_ns: Cell<u64>,
     unix_s: Cell<u64>,
     date: Cell<[u8; 29]>,
 }
@@ -129,7 +131,7 @@ impl Worker {
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
             verifying: auth::places(),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
-            clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
+            clock: Clock::default(),
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
             secret: (RandomState::new(), Cell::new(0)),
             spare: RefCell::default(),
@@ -155,23 +157,32 @@ impl Worker {
 
     /// Seconds since 1970.
     pub(super) fn unix_s(&self) -> u64 {
-        self.read_clock();
+        self.read_clock(Instant::now().as_nanos());
         self.clock.unix_s.get()
     }
 
     /// The Date of replies.
     pub(super) fn date(&self) -> [u8; 29] {
-        self.read_clock();
+        self.read_clock(Instant::now().as_nanos());
         self.clock.date.get()
     }
 
-    fn read_clock(&self) {
-        let now_ms = self.now_ms();
-        if now_ms < self.clock.until_ms.get() {
+    /// What the wall clock showed at a moment of the runtime's, which is not long ago: its second, and microseconds since that.
+    pub(super) fn moment(&self, at_ns: u64) -> ([u8; 29], u32) {
+        self.read_clock(at_ns);
+        let since_ns = at_ns.saturating_sub(self.clock.second_ns.get());
+        (self.clock.date.get(), (since_ns / 1000).min(999_999) as u32)
+    }
+
+    fn read_clock(&self, at_ns: u64) {
+        if at_ns < self.clock.until_ns.get() {
             return;
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        self.clock.until_ms.set(now_ms + 1000 - u64::from(since_1970.subsec_millis()));
+        let now_ns = Instant::try_now().map_or(at_ns, |now| now.as_nanos()).max(at_ns);
+        let subsec_ns = u64::from(since_1970.subsec_nanos());
+        self.clock.second_ns.set(now_ns.saturating_sub(subsec_ns));
+        self.clock.until_ns.set(now_ns + 1_000_000_000 - subsec_ns);
         self.clock.unix_s.set(since_1970.as_secs());
         self.clock.date.set(date::format(since_1970.as_secs()));
     }

@@ -13,14 +13,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::http::Millis;
-use crate::http::conn::Conn;
 use crate::http::status::Status;
 use crate::rt::confine::{self, Blame, NotStarted};
 use crate::rt::net::{Hangup, TcpStream};
 use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, SpawnError, Stdio};
 use crate::rt::time::{self, Instant, sleep_until};
 use crate::rt::{Either, select2};
+use crate::site::log_line::{Ending, ScriptEnd};
 
+use super::super::access_log::Logged;
 use super::super::link::Link;
 use super::super::options::{CgiOptions, Linger};
 use super::super::stop::Stage;
@@ -113,7 +114,8 @@ const QUICK: Duration = Duration::from_millis(3);
 
 /// What the parts of an exchange tell each other. All of them run in one task.
 pub(super) struct Shared<'c> {
-    pub(super) conn: RefCell<&'c mut Conn>,
+    pub(super) conn: RefCell<&'c mut Logged>,
+    started: Instant,
     started_ms: Millis,
     /// When it last took something of the request's body; at first, when it was started.
     fed_ms: Cell<Millis>,
@@ -129,6 +131,7 @@ pub(super) struct Shared<'c> {
     /// When the client ended its side.
     finished_ms: Cell<Option<Millis>>,
     exit: Cell<Option<(ExitStatus, Millis)>>,
+    exited: Cell<Option<Instant>>,
     /// The script is gone and somebody else holds its stdout: what was written is all.
     pub(super) stdout_held: Cell<bool>,
 }
@@ -153,6 +156,17 @@ impl Shared<'_> {
 
     pub(super) fn exit(&self) -> Option<ExitStatus> {
         self.exit.get().map(|(status, _)| status)
+    }
+
+    /// For the access log.
+    fn end(&self) -> ScriptEnd {
+        let until = self.exited.get().unwrap_or_else(Instant::now);
+        let run_us = until.duration_since(self.started).as_micros() as u64;
+        let ending = self.exit().map(|status| match (status.code(), status.signal()) {
+            (Some(code), _) => Ending::Exit(code),
+            (None, signal) => Ending::Signal(signal.unwrap_or_default()),
+        });
+        ScriptEnd { ending, run_us }
     }
 }
 
@@ -179,6 +193,7 @@ pub(super) async fn run(
     let now_ms = worker.now_ms();
     let shared = Shared {
         conn: RefCell::new(conn),
+        started: Instant::now(),
         started_ms: now_ms,
         fed_ms: Cell::new(now_ms),
         first_byte: Cell::new(false),
@@ -188,6 +203,7 @@ pub(super) async fn run(
         accepted_ms: Cell::new(now_ms),
         finished_ms: Cell::new(None),
         exit: Cell::new(None),
+        exited: Cell::new(None),
         stdout_held: Cell::new(false),
     };
     let stream = transport.stream();
@@ -218,10 +234,8 @@ pub(super) async fn run(
         Either::First(Either::Second(FeedEnd::Refused(refusal))) => (Leave::Kill, status_if_unsent(refusal.status)),
         Either::First(Either::Second(FeedEnd::Cut)) => (Leave::Kill, Err(Cut)),
         Either::Second(Either::First(forwarded)) => match forwarded {
-            Forwarded::Whole { status, bytes } if shared.stdout_held.get() => {
-                (Leave::Kill, Ok(Outcome::Replied { status, bytes }))
-            }
-            Forwarded::Whole { status, bytes } => (after_reply, Ok(Outcome::Replied { status, bytes })),
+            Forwarded::Whole { status } if shared.stdout_held.get() => (Leave::Kill, Ok(Outcome::Replied { status })),
+            Forwarded::Whole { status } => (after_reply, Ok(Outcome::Replied { status })),
             Forwarded::Redirect(path) => (after_reply, Ok(Outcome::Redirect(path))),
             Forwarded::NoReply(why) => {
                 call.journal.error(format_args!("{why} ({}): 502", describe(shared.exit())));
@@ -236,6 +250,8 @@ pub(super) async fn run(
         Either::Second(Either::Second(never)) => match never {},
     };
     let exit = shared.exit();
+    let script = shared.end();
+    link.conn.ran(script);
     ward.dismiss(errors, Rc::clone(&call.journal), exit, leave);
     if !matches!(outcome, Ok(Outcome::Replied { .. } | Outcome::Redirect(_))) {
         link.conn.close_after();
@@ -264,6 +280,7 @@ async fn supervise(
             {
                 // ECHILD: somebody else has reaped it; then all that is known is that it has ended.
                 shared.exit.set(Some((status.unwrap_or(ExitStatus::from_raw(0)), now_ms)));
+                shared.exited.set(Some(Instant::now()));
             }
             if shared.finished_ms.get().is_none() {
                 match hangup.as_mut().poll(context) {

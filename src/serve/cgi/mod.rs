@@ -37,7 +37,6 @@ pub(super) use admission::{Admission, Caps};
 pub(super) use bounds::{AllBounds, Bounds};
 use journal::Journal;
 
-use super::access_log::{self, Pending};
 use super::link::{Addresses, Link};
 use super::options::CgiOptions;
 use super::origin::Origin;
@@ -124,9 +123,6 @@ pub(super) struct Call {
     method: Method,
     /// The head as it came, for a redirect to another path of this server.
     fields: Vec<(String, Vec<u8>)>,
-    /// The client's address, for the log; empty on a Unix socket.
-    remote_addr: Box<str>,
-    log: Option<Box<Pending>>,
 }
 
 /// Finds the script and the addresses that a request needs.
@@ -252,8 +248,6 @@ impl Call {
             version: request.version,
             method: request.method,
             fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
-            remote_addr: remote_addr.into(),
-            log: worker.log.is_some().then(|| Box::new(Pending::new(request, user, worker.now_ms()))),
         })
     }
 
@@ -278,7 +272,7 @@ pub(super) fn body_is_too_large(root: &MountRoot, framing: Framing) -> bool {
 /// What came of a script, as far as its client is concerned.
 enum Outcome {
     /// The reply is on its way, whole and framed.
-    Replied { status: Status, bytes: u64 },
+    Replied { status: Status },
     /// Nothing was sent yet; this is the answer.
     Failed(Status),
     /// Nothing was sent yet; the answer is at this path.
@@ -288,27 +282,24 @@ enum Outcome {
 /// Runs a script and sends its reply. The request's head is consumed, its body is still to be read.
 pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -> Result<(), Cut> {
     let mut call = call;
-    let mut log = call.log.take();
     let mut redirects = 0;
-    let (status, bytes) = loop {
+    let status = loop {
         match attempt(link, worker, &mut call).await? {
-            Outcome::Replied { status, bytes } => break (status, bytes),
-            Outcome::Failed(status) => break (status, fail(link, worker, &call, status).await?),
+            Outcome::Replied { status } => break status,
+            Outcome::Failed(status) => break fail(link, worker, &call, status).await?,
             Outcome::Redirect(_) if redirects == LOCAL_REDIRECTS_MAX => {
                 call.journal.error(format_args!("it redirects once more after {redirects} local redirects: 500"));
                 let status = Status::INTERNAL_SERVER_ERROR;
-                break (status, fail(link, worker, &call, status).await?);
+                break fail(link, worker, &call, status).await?;
             }
             Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
                 Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
-                Redirected::Sent { status, bytes } => break (status, bytes),
+                Redirected::Sent { status } => break status,
             },
         }
     };
     worker.metrics.answered(status);
-    if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
-        access_log::finished(log, worker, &pending, &call.remote_addr, status, bytes);
-    }
+    link.conn.ended(link.out.len());
     Ok(())
 }
 
@@ -356,20 +347,21 @@ fn status_of(blame: Blame) -> Status {
     }
 }
 
-/// Answers with an error; returns the length of its body.
-async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<u64, Cut> {
+/// Answers with an error, whose status it returns.
+async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<Status, Cut> {
     let failure = match status {
         Status::SERVICE_UNAVAILABLE => Failure::unavailable(RETRY_AFTER_S),
         status => Failure::new(status),
     };
     let date = worker.date();
     let context = call.context(link.conn.keep_alive(), &date);
-    error_page::send(link, worker, call.site, &call.path, failure, context).await
+    error_page::send(link, worker, call.site, &call.path, failure, context).await?;
+    Ok(status)
 }
 
 enum Redirected {
     Script(Box<Call>),
-    Sent { status: Status, bytes: u64 },
+    Sent { status: Status },
 }
 
 /// Serves another path of this server as if the client had asked for it by GET (RFC 3875 section 6.2.2).
@@ -382,13 +374,13 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
         let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
             call.journal.error("it redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
-            return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status).await? });
+            return Ok(Redirected::Sent { status: fail(link, worker, call, status).await? });
         };
         let step =
             match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing))
             {
                 answer::Redirect::Missing(step) => step,
-                answer::Redirect::Answered { status, bytes, step } => {
+                answer::Redirect::Answered { status, step } => {
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
                         Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, file, span).await?,
@@ -396,7 +388,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                         Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
                         _ => {}
                     }
-                    return Ok(Redirected::Sent { status, bytes });
+                    return Ok(Redirected::Sent { status });
                 }
             };
         learned = learn::learn(link, worker, step).await;

@@ -25,7 +25,7 @@ use super::splice;
 /// What became of a script's output.
 pub(super) enum Forwarded {
     /// The client has all of it.
-    Whole { status: Status, bytes: u64 },
+    Whole { status: Status },
     /// It is to be served from another path.
     Redirect(Vec<u8>),
     /// It was not a reply, and why. Nothing was sent.
@@ -90,7 +90,9 @@ pub(super) async fn forward(
                     shared.conn.borrow_mut().close_after();
                 }
                 super::super::answer::reserve(worker, out);
+                let before = out.len();
                 reply.write_head(out, framing, &context);
+                shared.conn.borrow_mut().answering(reply.status, before, out.len());
                 break (reply.status, Body::new(output, framing, discards), reply.head_len);
             }
         }
@@ -99,9 +101,10 @@ pub(super) async fn forward(
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
+        shared.conn.borrow_mut().grown(body.sent);
         if is_all && !body.is_overlong && matches!(more, More::No(Ok(()))) {
             // Sent as any other reply is, with whatever follows it.
-            return Forwarded::Whole { status, bytes: body.sent };
+            return Forwarded::Whole { status };
         }
         // Forwarded when it comes: an event stream must not wait for a full buffer.
         if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
@@ -113,7 +116,7 @@ pub(super) async fn forward(
                 shared.conn.borrow_mut().close_after();
             }
             return match end {
-                Ok(()) => Forwarded::Whole { status, bytes: body.sent },
+                Ok(()) => Forwarded::Whole { status },
                 Err(why) => Forwarded::Broken(why),
             };
         }

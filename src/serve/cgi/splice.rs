@@ -55,6 +55,7 @@ pub(super) async fn pour(
         }
         to.send(out, true).await?;
         out.clear();
+        shared.conn.borrow_mut().grown(body.sent + count);
         to.splice(stdout, count as usize, is_chunked).await?;
         if is_chunked {
             out.extend_from_slice(CHUNK_END);

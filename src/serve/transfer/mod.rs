@@ -15,11 +15,11 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use crate::http::conn::Conn;
 use crate::rt::net::{Message, Sending, TcpStream};
 use crate::rt::time::{self, Sleep};
 use crate::rt::{Bug, planted};
 
+use super::access_log::Logged;
 use super::input::Input;
 use super::link::{Late, Link, by};
 use super::worker::Worker;
@@ -56,7 +56,7 @@ pub(super) fn flush_and_listen(link: &mut Link, worker: &Worker) -> impl Future<
         let sent = link.transport.stream().write_and_listen(std::mem::take(&mut link.out)).await;
         match sent {
             (Ok(count), buffer) if count == buffer.len() => {
-                link.conn.sent(worker.now_ms(), count as u64);
+                link.conn.sent_at_once(worker.now_ms(), count as u64);
                 worker.recycle(buffer);
                 Ok(())
             }
@@ -112,7 +112,7 @@ pub(super) fn sent_with(
         let (sent, message) = (&mut sending).await;
         match sent {
             Ok(count) if count == message.bytes_len() => {
-                link.conn.sent(worker.now_ms(), count as u64);
+                link.conn.sent_at_once(worker.now_ms(), count as u64);
                 worker.recycle_message(message);
                 Ok(())
             }
@@ -159,7 +159,7 @@ async fn send(link: &mut Link, worker: &Worker) -> Result<Vec<u8>, Cut> {
 /// meanwhile.
 pub(super) async fn send_all(
     stream: &TcpStream,
-    conn: &RefCell<&mut Conn>,
+    conn: &RefCell<&mut Logged>,
     timer: &mut Sleep,
     worker: &Worker,
     mut input: Option<&mut Input>,
@@ -231,7 +231,7 @@ async fn by_unloading<F: Future>(
 }
 
 /// Notes what was sent.
-pub(super) fn progress(conn: &mut Conn, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
+pub(super) fn progress(conn: &mut Logged, worker: &Worker, count: io::Result<usize>) -> Result<usize, Cut> {
     match count {
         Ok(0) | Err(_) => Err(Cut),
         Ok(count) => {
