@@ -78,6 +78,7 @@ impl Config {
             cores: decide(&layers, "cores", None, cores, &mut problems),
             engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
             access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
+            metrics: decide(&layers, "metrics", None, listen::metrics, &mut problems),
             sites: site
                 .into_iter()
                 .map(|site| SiteConfig { precompressed, headers: headers.clone(), pages: pages.clone(), ..site })

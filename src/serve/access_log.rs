@@ -31,6 +31,8 @@ struct Shared {
     /// A batch is on its way.
     writing: Cell<bool>,
     dropped: Cell<u64>,
+    /// As `dropped`, since the start.
+    lost: Cell<u64>,
 }
 
 impl AccessLog {
@@ -42,6 +44,7 @@ impl AccessLog {
             writer: RefCell::default(),
             writing: Cell::new(false),
             dropped: Cell::new(0),
+            lost: Cell::new(0),
         });
         crate::rt::spawn_detached(write_lines(Rc::clone(&shared)));
         AccessLog { shared }
@@ -54,10 +57,16 @@ impl AccessLog {
         }
     }
 
+    /// Lines that were dropped since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.shared.lost.get()
+    }
+
     pub(super) fn push(&self, record: &Record<'_>) {
         let mut lines = self.shared.lines.borrow_mut();
         if lines.len() > WAITING_BYTES_MAX {
             self.shared.dropped.set(self.shared.dropped.get() + 1);
+            self.shared.lost.set(self.shared.lost.get() + 1);
             return;
         }
         log_line(record, &mut lines);

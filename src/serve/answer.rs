@@ -24,6 +24,7 @@ use super::access_log::{self, AccessLog};
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
+use super::metrics::Answered;
 use super::parts::Parts;
 use super::sites::Sites;
 use super::transfer::Slice;
@@ -82,7 +83,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             return Step::Flush;
         }
         let mut slots = FieldSlots::new();
-        let Link { conn, input, out, .. } = link;
+        let Link { conn, input, out, since_ns, .. } = link;
         match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
             Event::NeedBytes { until } => return Step::Receive { until },
             Event::Over => return Step::Close { linger: false },
@@ -101,24 +102,45 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
-                    Decision::Missing(step) => return step,
+                    Decision::Missing(step) => {
+                        worker.metrics.asked(since_ns);
+                        return step;
+                    }
                     decided => decided,
                 };
-                worker.metrics.requests.add(1);
                 conn.begin(&worker.limits, worker.now_ms(), &request);
                 link.requests_left -= u64::from(link.requests_left != u64::MAX);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
                 if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
-                let ((status, _), step) = answer.write(decided, out, conn.keep_alive());
-                worker.metrics.answered(status);
+                let is_listing = matches!(decided, Decision::Listing(..));
+                let ((status, _), mut step) = answer.write(decided, out, conn.keep_alive());
+                worker.metrics.watch.asked(&worker.path);
+                count(worker, is_listing, status, step.as_mut(), since_ns);
                 input.consume(head_len);
                 if let Some(step) = step.or_else(|| finish(worker, link)) {
                     return step;
                 }
             }
         }
+    }
+}
+
+/// Counts a reply that is decided on.
+fn count(worker: &Worker, is_listing: bool, status: Status, step: Option<&mut Step>, since_ns: &mut u64) {
+    let by = match (is_listing, Answered::by_status(status)) {
+        (true, Answered::File) => Answered::Listing,
+        (_, by) => by,
+    };
+    match step {
+        // Its status is known when it has said it.
+        Some(Step::Run(call)) => {
+            worker.metrics.asked(since_ns);
+            call.since_ns = *since_ns;
+        }
+        Some(Step::SendFile(..) | Step::SendParts(_)) => worker.metrics.begins_to_reply(by, status, since_ns),
+        _ => worker.metrics.replied(by, status, since_ns),
     }
 }
 
@@ -149,6 +171,7 @@ pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>
 
 /// What follows a reply that is on its way whole; `None`: the next request.
 pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
+    worker.metrics.sent(&worker.metrics.own, &mut link.since_ns);
     match link.conn.finish(&worker.limits, worker.now_ms()) {
         Next::KeepAlive => None,
         Next::Drain => Some(Step::Drain),
@@ -171,8 +194,7 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
             error_page::Known::Missing(step) => return Some(step),
         },
     };
-    worker.metrics.requests.add(1);
-    worker.metrics.answered(refusal.status);
+    worker.metrics.replied(Answered::Error, refusal.status, &mut 0);
     let date = worker.date();
     let context = HeadContext {
         version: Version::Http11,

@@ -41,17 +41,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, Bounds};
+use metrics::Observer;
 use options::{Engine, Listen, Options, SiteConfig};
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
+pub use crate::rt::histogram::Times;
 pub use cgi::rehearsal::{Client, rehearse};
-pub use metrics::{CoreStats, CutStats};
+pub use metrics::{Answered, CoreReport, CoreStats, CutStats, Exit, Replies, RunningScript, Stopped, Watched};
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
@@ -67,6 +70,9 @@ pub struct Server {
     in_use: Arc<InUse>,
     /// As it was started: what it may run at once is divided by these.
     options: Arc<Options>,
+    observer: Arc<Observer>,
+    /// Where metrics are answered, if they are.
+    metrics: Option<(Listen, metrics::Listener)>,
 }
 
 struct Core {
@@ -173,19 +179,25 @@ impl Server {
         &self.listening
     }
 
+    /// Where it answers those who watch it; a port that was left to the kernel is filled in.
+    pub fn metrics_at(&self) -> Option<&Listen> {
+        self.metrics.as_ref().map(|(listen, _)| listen)
+    }
+
     /// Which CPUs its cores run on, and why.
     pub fn plan(&self) -> &CpuPlan {
         &self.plan
     }
 
-    /// Stops accepting, and lets what is in flight finish until the drain deadline. Returns at once.
+    /// Stops accepting, after the delay that was asked for, and lets what is in flight finish until the drain deadline. Returns
+    /// at once.
     pub fn drain(&self) {
-        self.stop.raise(Stage::Draining);
+        self.stopper().drain();
     }
 
     /// Whether it has been told to stop.
     pub fn is_stopping(&self) -> bool {
-        self.stop.has_reached(Stage::Draining)
+        self.stop.has_reached(Stage::Leaving)
     }
 
     /// Ends what is still in flight. Returns at once.
@@ -195,7 +207,7 @@ impl Server {
 
     /// A handle that can be told to drain or cut from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.stop.clone())
+        Stopper { stop: self.stop.clone(), delays: self.options.drain_delay_ms > 0 }
     }
 
     /// Waits until every core has stopped.
@@ -210,7 +222,7 @@ impl Server {
         let Err(mpsc::RecvError) = running.recv();
     }
 
-    /// What each core has counted.
+    /// What each core has counted. A core that has stopped is left out.
     pub fn stats(&self) -> Vec<CoreStats> {
         self.cores
             .iter()
@@ -218,11 +230,28 @@ impl Server {
                 let (sender, receiver) = mpsc::channel();
                 // The receiver waits, unless the core is gone; then nobody does.
                 core.remote.run(move || {
-                    let _ = sender.send(start::core_stats());
+                    let _ = sender.send(start::with_worker(metrics::stats));
                 });
                 receiver.recv().ok().flatten()
             })
             .collect()
+    }
+
+    /// Everything that each core has counted, asked for by one message a core. `None` for one that has not answered in time; what
+    /// one that has stopped had counted at its end stays.
+    pub fn reports(&self, patience: Duration) -> Vec<Option<CoreReport>> {
+        self.observer.reports(patience)
+    }
+
+    /// As [`reports`](Self::reports), for somebody who watches: from now on, and until half a minute after the last such call, the
+    /// cores also count what is asked for.
+    pub fn watch(&self, patience: Duration) -> Vec<Option<(CoreReport, Watched)>> {
+        self.observer.watch(patience)
+    }
+
+    /// Requests that wait for a script's place.
+    pub fn scripts_queued(&self) -> usize {
+        self.observer.scripts_queued()
     }
 
     /// Serves these sites from now on, and returns when every core does. A request is answered from the old ones or from the
@@ -283,16 +312,20 @@ impl Drop for Server {
 
 /// Tells a server to stop.
 #[derive(Clone)]
-pub struct Stopper(StopSignal);
+pub struct Stopper {
+    stop: StopSignal,
+    /// The cores raise the next stage themselves, later.
+    delays: bool,
+}
 
 impl Stopper {
     /// As [`Server::drain`].
     pub fn drain(&self) {
-        self.0.raise(Stage::Draining);
+        self.stop.raise(if self.delays { Stage::Leaving } else { Stage::Draining });
     }
 
     /// As [`Server::cut`].
     pub fn cut(&self) {
-        self.0.raise(Stage::Cutting);
+        self.stop.raise(Stage::Cutting);
     }
 }

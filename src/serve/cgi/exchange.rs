@@ -22,6 +22,7 @@ use crate::rt::time::{self, Instant, sleep_until};
 use crate::rt::{Either, select2};
 
 use super::super::link::Link;
+use super::super::metrics::Stopped;
 use super::super::options::{CgiOptions, Linger};
 use super::super::stop::Stage;
 use super::super::transfer::Cut;
@@ -209,6 +210,7 @@ pub(super) async fn run(
     let (leave, outcome) = match ended {
         Either::First(Either::First(verdict)) => (Leave::Kill, {
             call.journal.warn(verdict.sentence());
+            worker.metrics.scripts.stopped(verdict.counted());
             match verdict {
                 Verdict::ClientGone => Err(Cut),
                 Verdict::ServerStops => status_if_unsent(Status::SERVICE_UNAVAILABLE),
@@ -231,7 +233,10 @@ pub(super) async fn run(
                 call.journal.error(format_args!("{why} ({}): the reply is cut", describe(shared.exit())));
                 (Leave::Kill, Err(Cut))
             }
-            Forwarded::ClientGone => (Leave::Kill, Err(Cut)),
+            Forwarded::ClientGone => {
+                worker.metrics.scripts.stopped(Stopped::ClientGone);
+                (Leave::Kill, Err(Cut))
+            }
         },
         Either::Second(Either::Second(never)) => match never {},
     };
@@ -318,6 +323,16 @@ impl Shared<'_> {
 }
 
 impl Verdict {
+    fn counted(self) -> Stopped {
+        match self {
+            Verdict::FirstByteLate => Stopped::FirstByte,
+            Verdict::IdleTooLong => Stopped::Idle,
+            Verdict::RanTooLong => Stopped::Total,
+            Verdict::ClientGone => Stopped::ClientGone,
+            Verdict::ServerStops => Stopped::ServerStops,
+        }
+    }
+
     fn sentence(self) -> &'static str {
         match self {
             Verdict::FirstByteLate => "it wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)",

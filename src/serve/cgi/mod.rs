@@ -26,6 +26,7 @@ use crate::http::status::Status;
 use crate::rt::confine::Blame;
 use crate::rt::fs::{Dir, Kind};
 use crate::rt::process::Command;
+use crate::rt::time::Instant;
 use crate::site::cgi_env::{Peer, Script, cgi_env};
 use crate::site::reply::{Failure, HeadContext, Vary};
 use crate::site::route::CgiRoute;
@@ -102,6 +103,8 @@ pub(super) struct Call {
     fields: Vec<(String, Vec<u8>)>,
     addresses: Addresses,
     log: Option<Box<Pending>>,
+    /// When the request came, on the core's clock; 0 where nobody counts.
+    pub(super) since_ns: u64,
 }
 
 /// Finds the script and the addresses that a request needs.
@@ -207,6 +210,7 @@ impl Call {
             fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
             addresses: located.addresses,
             log: worker.log.is_some().then(|| Box::new(Pending::new(request, worker.now_ms()))),
+            since_ns: 0,
         })
     }
 
@@ -252,12 +256,16 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
                 break (status, fail(link, worker, &call, status).await?);
             }
             Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
-                Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
+                Redirected::Script(next) => {
+                    let since_ns = call.since_ns;
+                    (call, redirects) = (next, redirects + 1);
+                    call.since_ns = since_ns;
+                }
                 Redirected::Sent { status, bytes } => break (status, bytes),
             },
         }
     };
-    worker.metrics.answered(status);
+    worker.metrics.sent(&worker.metrics.scripted, &mut link.since_ns);
     if let (Some(log), Some(pending)) = (&worker.log, log.take()) {
         let remote = call.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
         access_log::finished(log, worker, &pending, &remote, status, bytes);
@@ -270,6 +278,7 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
     let wait = Duration::from_millis(worker.options.cgi.queue_ms_max);
     let permit = worker.admission.acquire(call.mount, wait);
     let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
+        worker.metrics.scripts.rejected.add(1);
         call.journal.warn("too many scripts are running: 503");
         return Ok(Outcome::Failed(Status::SERVICE_UNAVAILABLE));
     };
@@ -279,18 +288,20 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
     };
     let group = worker.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
     let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
+    let since = Instant::now();
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
         Ok(started) => started,
         Err(error) => {
             escaped.forget(&worker.cpus);
+            worker.metrics.scripts.not_started.add(1);
             let status = status_of(error.blame());
             call.journal.error(format_args!("{error}: {}", status.code()));
             return Ok(Outcome::Failed(status));
         }
     };
-    worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, escaped, permit)).await
+    let ward = reap::Ward::new(Rc::clone(worker), child, escaped, permit, (call.journal.script(), since));
+    exchange::run(link, worker, call, pipes, ward).await
 }
 
 fn status_of(blame: Blame) -> Status {
@@ -304,6 +315,7 @@ fn status_of(blame: Blame) -> Status {
 
 /// Answers with an error; returns the length of its body.
 async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<u64, Cut> {
+    worker.metrics.script_replied(status, call.since_ns);
     let failure = match status {
         Status::SERVICE_UNAVAILABLE => Failure::unavailable(RETRY_AFTER_S),
         status => Failure::new(status),
@@ -335,6 +347,9 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
             {
                 answer::Redirect::Missing(step) => step,
                 answer::Redirect::Answered { status, bytes, step } => {
+                    if !matches!(step, Some(answer::Step::Run(_))) {
+                        worker.metrics.script_replied(status, call.since_ns);
+                    }
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
                         Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, file, span).await?,

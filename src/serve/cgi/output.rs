@@ -96,6 +96,7 @@ pub(super) async fn forward(
         }
     };
     shared.head_sent.set(true);
+    worker.metrics.script_replied(status, call.since_ns);
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
