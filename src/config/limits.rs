@@ -331,6 +331,7 @@ mod tests {
             ranges_max as u64,
             listing_entries_max as u64,
             options.drain_ms_max,
+            options.drain_delay_ms,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,
         ];

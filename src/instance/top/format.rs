@@ -72,12 +72,13 @@ pub(super) fn totals(view: &View) -> Vec<(&'static str, String)> {
         ("4xx", rate(view.classes[3])),
         ("5xx", rate(view.classes[4])),
         ("cut/s", rate(view.cut)),
+        ("conns", view.connections.to_string()),
         ("out/s", bytes(view.sent_bytes)),
         ("in/s", bytes(view.received_bytes)),
-        ("conns", view.connections.to_string()),
         ("new/s", rate(view.accepted)),
         ("in flight", view.in_flight.to_string()),
-        ("scripts", format!("{} +{} waiting", view.cgi_running, view.cgi_queued)),
+        ("scripts", view.cgi_running.to_string()),
+        ("queued", view.cgi_queued.to_string()),
     ]
 }
 

@@ -102,7 +102,7 @@ impl Screen {
     /// Two lines of names and values.
     fn totals(&self, view: &View) -> Vec<Line<'static>> {
         let totals = format::totals(view);
-        let half = totals.len() / 2;
+        let half = totals.len().div_ceil(2);
         let lines = [&totals[..half], &totals[half..]];
         let line = |cells: &[(&'static str, String)]| {
             let spans = cells.iter().flat_map(|(name, value)| {
@@ -280,9 +280,9 @@ mod tests {
         let text = lines.join("\n");
         assert_eq!(lines[0], "ucaffeine top  shop (pid 4242)  serving for 3s");
         assert!(lines[1].starts_with("200 req/s  200 2xx  0 3xx  0 4xx  20.0 5xx"), "{text}");
-        assert!(lines[2].contains("3 conns") && lines[2].contains("1 +2 waiting scripts"), "{text}");
+        assert!(lines[1].ends_with("3 conns") && lines[2].ends_with("1 in flight  1 scripts  2 queued"), "{text}");
         assert!(lines[3].starts_with("CORE  LOAD"), "{text}");
-        assert!(lines[4].starts_with("0     ###....... 25%      10%   200      200       2.00"), "{text}");
+        assert!(lines[4].starts_with("0     ###....... 25%    10%   200      200       2.00"), "{text}");
         assert!(lines[5].starts_with("1     silent"), "{text}");
         assert!(text.contains("server               400       2.2 us    2.2 us    2.2 us    18 us"), "{text}");
         assert!(text.contains("scripts, whole       0         -"), "{text}");
