@@ -12,6 +12,8 @@ use crate::config::{Group, Part, Settled, Unit, one_line};
 pub(crate) struct Started<'a> {
     /// As bound: port 0 has become a real one.
     pub(crate) listen: &'a [Listen],
+    /// Where its metrics are, if anywhere; as bound.
+    pub(crate) metrics: Option<&'a Listen>,
     pub(crate) options: &'a Options,
     pub(crate) cpus: &'a CpuPlan,
     /// The engine that was chosen, in words.
@@ -52,6 +54,7 @@ pub(crate) fn started(facts: &Started<'_>, look: Look) -> String {
     rows.push(("engine", facts.engine.to_owned()));
     rows.push(("limits", main_limits(facts.options)));
     let log = facts.instance.and_then(|instance| instance.log);
+    rows.extend(facts.metrics.map(|listen| ("metrics", metrics(listen))));
     rows.extend(log.map(|log| ("log", log.display().to_string())));
     let stop = stop(facts.options, facts.instance.filter(|instance| instance.log.is_some()));
     match look {
@@ -87,6 +90,13 @@ pub(crate) fn url(listen: &Listen) -> String {
             format!("http://{address}/ (every {} address)", if address.is_ipv4() { "IPv4" } else { "IPv6" })
         }
         Listen::Tcp(address) => format!("http://{address}/"),
+    }
+}
+
+fn metrics(listen: &Listen) -> String {
+    match listen {
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+        Listen::Tcp(address) => format!("http://{address}/metrics"),
     }
 }
 
@@ -282,7 +292,10 @@ mod tests {
 
     fn text(listen: &[Listen], look: Look) -> String {
         let cpus = cpus(2, None, Some(8));
-        started(&Started { listen, options: &options(), cpus: &cpus, engine: "uring", instance: None }, look)
+        started(
+            &Started { listen, metrics: None, options: &options(), cpus: &cpus, engine: "uring", instance: None },
+            look,
+        )
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What was typed. The flags and their help follow from the tables in [`config`](crate::config); nothing is judged here.
 
 mod instances;
+pub(crate) mod top;
 
 use std::ffi::OsString;
 

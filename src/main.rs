@@ -47,6 +47,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == check::VERB) {
         return check::main(std::env::args_os().skip(2), &level);
     }
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == cli::top::VERB) {
+        return top();
+    }
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
@@ -115,6 +118,23 @@ fn rehearsed() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&Failed { code: run::exit_code(&error), why: error.to_string() }),
+    }
+}
+
+/// Watches an instance, and serves nothing.
+fn top() -> ExitCode {
+    let typed = match cli::top::parse(std::env::args_os().skip(2)) {
+        Ok(typed) => typed,
+        Err(answer) => return answered(&answer),
+    };
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let watched = Folders::find(&environment).map_err(Failed::new).and_then(|folders| {
+        let name = typed.name.as_deref().map(run::name).transpose()?;
+        instance::watch(&folders, name, typed.show, typed.every)
+    });
+    match watched {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => complain(&failed),
     }
 }
 

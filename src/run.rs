@@ -245,6 +245,7 @@ fn announce(config: &Config, server: &Server, named: Option<&Named>) {
     };
     let facts = Started {
         listen: server.listening(),
+        metrics: server.metrics_at(),
         options: &config.options,
         cpus: server.plan(),
         engine: "uring (io_uring, one ring a core)",

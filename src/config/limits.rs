@@ -84,6 +84,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Connections per core; none is what the descriptor limit allows";
     "drain-ms-max" Millis ConnectionLimits 0..=TIME, drain_ms_max,
         "From SIGINT or SIGTERM until what is still in flight is cut; a second signal cuts it at once";
+    "drain-delay-ms" Millis ConnectionLimits 0..=TIME, drain_delay_ms,
+        "How long it serves on after SIGINT or SIGTERM, while /readyz says 503, before the drain begins";
 
     "cgi-running-max" Count CgiLimits 1..=COUNT, cgi.running_max,
         "Scripts that run at the same time, on all cores together";
@@ -332,6 +334,7 @@ mod tests {
             ranges_max as u64,
             listing_entries_max as u64,
             options.drain_ms_max,
+            options.drain_delay_ms,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,
             options.access_log_buffer_bytes_max as u64,

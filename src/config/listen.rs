@@ -74,6 +74,16 @@ fn address(given: &Given, port: u16) -> Result<Listen, Problem> {
     }))
 }
 
+/// `--metrics`: like one `--bind`, but there is no other port that could be meant.
+pub(crate) fn metrics(given: &Given) -> Result<Option<Listen>, Problem> {
+    match address(given, PORT_DEFAULT)? {
+        Listen::Tcp(_) if given.str()?.parse::<SocketAddr>().is_err() => {
+            Err(given.unreadable("an address without a port; write 127.0.0.1:9100, [::1]:9100 or unix:PATH"))
+        }
+        listen => Ok(Some(listen)),
+    }
+}
+
 fn unix(given: &Given, path: &[u8]) -> Result<Listen, Problem> {
     let path = given.path(std::ffi::OsStr::from_bytes(path))?;
     let length = path.as_os_str().len();
@@ -120,6 +130,17 @@ mod tests {
         for (port, bind, want) in table {
             let (listen, problems) = resolve(port, bind);
             assert_eq!((listen, problems), (want.iter().map(|text| text.to_string()).collect(), vec![]), "{bind:?}");
+        }
+    }
+
+    #[test]
+    fn metrics_need_a_port_of_their_own() {
+        let read = |text: &str| metrics(&Given { text: text.into(), origin: Origin::Flag("--metrics".into()) });
+        for (text, want) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:9100", "[::1]:9100"), ("unix:/x", "unix:/x")] {
+            assert_eq!(read(text).unwrap().unwrap().to_string(), want);
+        }
+        for text in ["127.0.0.1", "::1", "::0", "[::1]", "9100", "localhost:9100", "unix:", ""] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

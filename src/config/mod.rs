@@ -92,6 +92,7 @@ fn server(layers: &Layers, problems: &mut Vec<Problem>) -> Options {
         engine: decide(layers, "engine", Engine::Auto, engine, problems),
         access_log: decide(layers, "access-log", AccessLog::Off, access_log, problems),
         access_log_form: decide(layers, "access-log-format", Form::Combined, access_log_form, problems),
+        metrics: decide(layers, "metrics", None, listen::metrics, problems),
         ..Options::default()
     };
     options.files.watch = !decide(layers, "no-watch", false, switch, problems);

@@ -178,6 +178,17 @@ pub(crate) static SETTINGS: &[Setting] = &[
         default: "whoever starts it",
     },
     Setting {
+        name: "metrics",
+        short: None,
+        alias: None,
+        kind: Kind::One("ADDR"),
+        group: Group::Serving,
+        help: "Answer /metrics, /healthz and /readyz at this address, for those who watch",
+        more: "An address with its port (127.0.0.1:9100, [::1]:9100; port 0 takes a free one and prints it), or unix:PATH. There is \
+               no password: choose one that only those reach who may know.",
+        default: "none",
+    },
+    Setting {
         name: "cache-control",
         short: None,
         alias: None,

@@ -139,6 +139,7 @@ fn answer(shared: &Shared, question: &Value) -> Result<Value, String> {
     }
     match question["verb"].as_str() {
         Some("stats") => Ok(ok(stats(shared))),
+        Some("top") => Ok(ok(super::top::tell(&shared.desk.server, shared.started.elapsed()))),
         Some("stop") => Ok(ok(json!({}))),
         Some("log-level") => {
             let level = question["level"].as_str().unwrap_or_default();

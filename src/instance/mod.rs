@@ -3,6 +3,7 @@
 //! - [`registry`] says who runs: a lock a name, held for life.
 //! - [`daemon`] starts one in the background, [`stop`] sees one to its end, [`list`] and [`logs`] look.
 //! - [`control`] is a running server's ear, [`protocol`] what is said there.
+//! - [`top`] watches one.
 //! - [`deploy`] puts content into an instance's folder; [`releases`] keeps it there.
 
 mod control;
@@ -16,6 +17,7 @@ mod protocol;
 mod registry;
 mod releases;
 mod stop;
+mod top;
 
 pub(crate) use control::{Control, Desk};
 pub(crate) use deploy::{Deploy, deploy, rollback};
@@ -26,6 +28,7 @@ pub(crate) use name::Name;
 pub(crate) use registry::{Lock, State};
 pub(crate) use releases::{OURS, Releases};
 pub(crate) use stop::stop;
+pub(crate) use top::{Show, watch};
 
 /// Why something could not be done, and the exit code for it.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! | verb | said with it | answered when | and with |
 //! |---|---|---|---|
 //! | `stats` | | every core has answered | `cores`, `requests`, `errors`, `uptime_s`, `state`, ... |
+//! | `top` | | every core has answered, or 2 s are over | what each has counted; `paths` and `scripts` |
 //! | `stop` | `now`: cut at once | the drain has begun; and again when it is over | `cut`: `connections`, `scripts` |
 //! | `log-level` | `level` | it holds | |
 //! | `reopen-logs` | | nothing is written to the old ones any more | |
@@ -21,8 +22,8 @@ use super::registry::SOCKET;
 
 /// Raised when an old command would misread a new server, or the other way round.
 pub(super) const VERSION: u64 = 1;
-/// One line.
-pub(super) const LINE_BYTES_MAX: u64 = 64 << 10;
+/// One line: room for the counters of a thousand cores.
+pub(super) const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// One conversation with a running instance.
 pub(crate) struct Client {
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(read(&mut text).unwrap(), Some(json!({"v": 1})));
         assert_eq!(read(&mut text).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(read(&mut text).unwrap(), None);
-        let long = [b' '; LINE_BYTES_MAX as usize + 10];
+        let long = vec![b' '; LINE_BYTES_MAX as usize + 10];
         assert!(read(&mut &long[..]).is_err(), "no line is without end");
     }
 

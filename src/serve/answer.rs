@@ -28,6 +28,7 @@ use super::auth::Outcome;
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
+use super::metrics::Answered;
 use super::origin::Origin;
 use super::parts::Parts;
 use super::sites::Sites;
@@ -90,7 +91,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             return Step::Flush;
         }
         let mut slots = FieldSlots::new();
-        let Link { conn, input, out, .. } = link;
+        let Link { conn, input, out, since_ns, .. } = link;
         match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
             Event::NeedBytes { until } => {
                 if !input.unread().is_empty() {
@@ -115,10 +116,12 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
-                    Decision::Missing(step) => return step,
+                    Decision::Missing(step) => {
+                        worker.metrics.asked(since_ns);
+                        return step;
+                    }
                     decided => decided,
                 };
-                worker.metrics.requests.add(1);
                 conn.begin(&worker.limits, worker.now_ms(), &request);
                 conn.asked(&request, answer.client.addr, answer.user());
                 link.requests_left -= u64::from(link.requests_left != u64::MAX);
@@ -126,10 +129,12 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
-                let is_run = matches!(decided, Decision::Run(_));
+                let (is_run, is_listing) =
+                    (matches!(decided, Decision::Run(_)), matches!(decided, Decision::Listing(..)));
                 let before = out.len();
-                let ((status, body_bytes), step) = answer.write(decided, out, conn.keep_alive());
-                worker.metrics.answered(status);
+                let ((status, body_bytes), mut step) = answer.write(decided, out, conn.keep_alive());
+                worker.metrics.watch.asked(&worker.path);
+                count(worker, is_listing, status, step.as_mut(), since_ns);
                 if !is_run {
                     conn.answered(status, Layout { before, after: out.len(), body_bytes, is_gathered: step.is_none() });
                 }
@@ -139,6 +144,23 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 }
             }
         }
+    }
+}
+
+/// Counts a reply that is decided on.
+fn count(worker: &Worker, is_listing: bool, status: Status, step: Option<&mut Step>, since_ns: &mut u64) {
+    let by = match (is_listing, Answered::by_status(status)) {
+        (true, Answered::File) => Answered::Listing,
+        (_, by) => by,
+    };
+    match step {
+        // Its status is known when it has said it.
+        Some(Step::Run(call)) => {
+            worker.metrics.asked(since_ns);
+            call.since_ns = *since_ns;
+        }
+        Some(Step::SendFile(..) | Step::SendParts(_)) => worker.metrics.begins_to_reply(by, status, since_ns),
+        _ => worker.metrics.replied(by, status, since_ns),
     }
 }
 
@@ -174,6 +196,7 @@ pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>
 
 /// What follows a reply that is on its way whole; `None`: the next request.
 pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
+    worker.metrics.sent(&worker.metrics.own, &mut link.since_ns);
     match link.conn.finish(&worker.limits, worker.now_ms()) {
         Next::KeepAlive => None,
         Next::Drain => Some(Step::Drain),
@@ -196,8 +219,7 @@ fn refuse(worker: &Worker, conn: &mut Logged, out: &mut Vec<u8>, refusal: Refusa
             error_page::Known::Missing(step) => return Some(step),
         },
     };
-    worker.metrics.requests.add(1);
-    worker.metrics.answered(refusal.status);
+    worker.metrics.replied(Answered::Error, refusal.status, &mut 0);
     let date = worker.date();
     let context = HeadContext {
         version: Version::Http11,

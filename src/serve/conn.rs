@@ -41,7 +41,9 @@ pub(super) fn run(stream: TcpStream, worker: Rc<Worker>, forwards: bool) -> impl
             conn.follow(&worker, origin.as_deref().map(Origin::own_text).unwrap_or_default());
         }
         // However it ends, dropping the link closes the socket.
-        match serve(&mut link, &worker, &seat).await {
+        let served = serve(&mut link, &worker, &seat).await;
+        worker.metrics.left(&mut link.since_ns);
+        match served {
             Ok(Farewell::Plain) if !link.out.is_empty() => Box::pin(transfer::send_last(link, &worker)).await,
             Ok(Farewell::Linger) => Box::pin(transfer::linger(&mut link, &worker)).await,
             Ok(Farewell::Plain) | Err(Cut) => {}
@@ -242,12 +244,19 @@ fn receive(
             if let Poll::Ready(received) = link.transport.stream().poll_recv(context) {
                 return Poll::Ready(received.map_err(|_reset| Cut));
             }
-            if idle && (seat.is_evicted(context.waker()) || worker.draining.get()) {
-                return Poll::Ready(Err(Cut));
+            if idle {
+                let is_evicted = seat.is_evicted(context.waker());
+                worker.metrics.evicted.add(u64::from(is_evicted));
+                if is_evicted || worker.draining.get() {
+                    return Poll::Ready(Err(Cut));
+                }
             }
             // Late, or no newcomer any more: what that means is for `http` to say, at the next step.
             match link.timer.poll_expired(context) {
-                Poll::Ready(()) => Poll::Ready(Ok(None)),
+                Poll::Ready(()) => {
+                    worker.metrics.idle_closed.add(u64::from(idle));
+                    Poll::Ready(Ok(None))
+                }
                 Poll::Pending => Poll::Pending,
             }
         })

@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) timer: Sleep,
     /// Requests that may still be answered; `u64::MAX` for any number.
     pub(super) requests_left: u64,
+    /// When the request came that is being answered since an earlier turn, on the core's clock; 0: there is none.
+    pub(super) since_ns: u64,
     /// Who the client is, once somebody asked.
     pub(super) origin: Option<Box<Origin>>,
     /// A process-wide descriptor of the socket, once a file has been sent that needs one.
@@ -86,6 +88,7 @@ impl Link {
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
             requests_left: requests_max.unwrap_or(u64::MAX),
+            since_ns: 0,
             origin: None,
             installed: None,
             addresses: OnceCell::new(),

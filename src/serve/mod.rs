@@ -52,13 +52,15 @@ use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, AllBounds};
+use metrics::Observer;
 use options::{AccessLog, Engine, Listen, Options, SiteConfig};
 use per_ip::PerIp;
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
+pub use crate::rt::histogram::Times;
 pub use cgi::rehearsal::{Client, rehearse};
-pub use metrics::{CoreStats, CutStats};
+pub use metrics::{Answered, CoreReport, CoreStats, CutStats, Exit, Replies, RunningScript, Stopped, Watched};
 
 /// How long a write to an access log that is replaced may take to end.
 const REOPEN_MAX: Duration = Duration::from_secs(10);
@@ -78,6 +80,9 @@ pub struct Server {
     all_bounds: Arc<AllBounds>,
     /// As it was started: what it may run at once is divided by these.
     options: Arc<Options>,
+    observer: Arc<Observer>,
+    /// Where metrics are answered, if they are.
+    metrics: Option<(Listen, metrics::Listener)>,
 }
 
 struct Core {
@@ -206,19 +211,25 @@ impl Server {
         &self.listening
     }
 
+    /// Where it answers those who watch it; a port that was left to the kernel is filled in.
+    pub fn metrics_at(&self) -> Option<&Listen> {
+        self.metrics.as_ref().map(|(listen, _)| listen)
+    }
+
     /// Which CPUs its cores run on, and why.
     pub fn plan(&self) -> &CpuPlan {
         &self.plan
     }
 
-    /// Stops accepting, and lets what is in flight finish until the drain deadline. Returns at once.
+    /// Stops accepting, after the delay that was asked for, and lets what is in flight finish until the drain deadline. Returns
+    /// at once.
     pub fn drain(&self) {
-        self.stop.raise(Stage::Draining);
+        self.stopper().drain();
     }
 
     /// Whether it has been told to stop.
     pub fn is_stopping(&self) -> bool {
-        self.stop.has_reached(Stage::Draining)
+        self.stop.has_reached(Stage::Leaving)
     }
 
     /// Ends what is still in flight. Returns at once.
@@ -228,7 +239,7 @@ impl Server {
 
     /// A handle that can be told to drain or cut from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.stop.clone())
+        Stopper { stop: self.stop.clone(), delays: self.options.drain_delay_ms > 0 }
     }
 
     /// Waits until every core has stopped.
@@ -243,7 +254,7 @@ impl Server {
         let Err(mpsc::RecvError) = running.recv();
     }
 
-    /// What each core has counted.
+    /// What each core has counted. A core that has stopped is left out.
     pub fn stats(&self) -> Vec<CoreStats> {
         self.cores
             .iter()
@@ -251,11 +262,28 @@ impl Server {
                 let (sender, receiver) = mpsc::channel();
                 // The receiver waits, unless the core is gone; then nobody does.
                 core.remote.run(move || {
-                    let _ = sender.send(start::core_stats());
+                    let _ = sender.send(start::with_worker(metrics::stats));
                 });
                 receiver.recv().ok().flatten()
             })
             .collect()
+    }
+
+    /// Everything that each core has counted, asked for by one message a core. `None` for one that has not answered in time; what
+    /// one that has stopped had counted at its end stays.
+    pub fn reports(&self, patience: Duration) -> Vec<Option<CoreReport>> {
+        self.observer.reports(patience)
+    }
+
+    /// As [`reports`](Self::reports), for somebody who watches: from now on, and until half a minute after the last such call, the
+    /// cores also count what is asked for.
+    pub fn watch(&self, patience: Duration) -> Vec<Option<(CoreReport, Watched)>> {
+        self.observer.watch(patience)
+    }
+
+    /// Requests that wait for a script's place.
+    pub fn scripts_queued(&self) -> usize {
+        self.observer.scripts_queued()
     }
 
     /// Serves these sites from now on, and returns when every core does. A request is answered from the old ones or from the
@@ -350,16 +378,20 @@ pub fn check(options: &Options) -> Vec<StartError> {
 
 /// Tells a server to stop.
 #[derive(Clone)]
-pub struct Stopper(StopSignal);
+pub struct Stopper {
+    stop: StopSignal,
+    /// The cores raise the next stage themselves, later.
+    delays: bool,
+}
 
 impl Stopper {
     /// As [`Server::drain`].
     pub fn drain(&self) {
-        self.0.raise(Stage::Draining);
+        self.stop.raise(if self.delays { Stage::Leaving } else { Stage::Draining });
     }
 
     /// As [`Server::cut`].
     pub fn cut(&self) {
-        self.0.raise(Stage::Cutting);
+        self.stop.raise(Stage::Cutting);
     }
 }

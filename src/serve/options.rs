@@ -31,14 +31,18 @@ pub struct Options {
     pub requests_per_connection_max: Option<u64>,
     /// Connections per core. `None`: what the descriptor limit allows.
     pub connections_max: Option<usize>,
-    /// From the signal to stop until what is still in flight is cut.
+    /// From the end of `drain_delay_ms` until what is still in flight is cut.
     pub drain_ms_max: u64,
+    /// From the word to stop until the listeners close. Meanwhile everything is served, but `/readyz` says that it will not be.
+    pub drain_delay_ms: u64,
     /// How scripts are run, and for how long.
     pub cgi: CgiOptions,
     /// How files are kept and sent.
     pub files: FileOptions,
     /// Where a line per request goes.
     pub access_log: AccessLog,
+    /// Where metrics and probes are answered.
+    pub metrics: Option<Listen>,
     /// What such a line looks like.
     pub access_log_form: Form,
     /// Lines of a core that wait to be written; beyond, they are lost, and counted.
@@ -322,9 +326,11 @@ impl Default for Options {
             requests_per_connection_max: None,
             connections_max: None,
             drain_ms_max: 30_000,
+            drain_delay_ms: 0,
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
+            metrics: None,
             access_log_form: Form::default(),
             access_log_buffer_bytes_max: 4 << 20,
             trusted: Trusted::default(),

@@ -22,7 +22,7 @@ use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::{self, AccessLog};
 use super::cgi::{Admission, AllBounds};
-use super::metrics::CoreStats;
+use super::metrics::{Last, Listener, Observer};
 use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
 use super::per_ip::PerIp;
 use super::sites::{self, InUse, Opened};
@@ -57,11 +57,14 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     }
     let shared = share(options, &plan, nofile)?;
     shared.options.sites.iter().for_each(warn_of_missing_pages);
+    let metrics = shared.options.metrics.as_ref().map(bind_metrics).transpose()?;
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
     let all_bounds = Arc::clone(&shared.all_bounds);
+    let (remotes, last) = (Vec::new(), Arc::default());
+    let observer = Arc::new(Observer::new(remotes, stop.clone(), Arc::clone(&shared.admission), Arc::clone(&last)));
     let mut server = Server {
         listening,
         plan,
@@ -73,16 +76,18 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
         in_use,
         all_bounds,
         options,
+        observer,
+        metrics: None,
     };
     for index in 0..server.plan.cores {
-        let (shared, runs) = (Arc::clone(&shared), runs.clone());
+        let (shared, runs, last) = (Arc::clone(&shared), runs.clone(), Arc::clone(&last));
         let (ready, report) = mpsc::channel::<Ready>();
         let pinned = server.plan.chosen.get(index).copied().flatten();
         let listeners = sockets.remove(0);
         let thread = std::thread::Builder::new()
             .name(format!("core-{index}"))
             .spawn(move || {
-                core(index, pinned, &shared, listeners, &ready);
+                core(index, pinned, &shared, listeners, &ready, &last);
                 drop(runs);
             })
             .map_err(StartError::Thread)?;
@@ -96,6 +101,12 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
             // The panic hook has said why.
             Err(mpsc::RecvError) => return Err(StartError::Thread(io::Error::other("a core panicked at its start"))),
         }
+    }
+    let remotes = server.cores.iter().map(|core| core.remote.clone()).collect();
+    server.observer = Arc::new(Observer::new(remotes, server.stop.clone(), Arc::clone(&shared.admission), last));
+    if let Some((listen, socket)) = metrics {
+        let listener = Listener::start(socket, Arc::clone(&server.observer)).map_err(StartError::Thread)?;
+        server.metrics = Some((listen, listener));
     }
     Ok(server)
 }
@@ -169,7 +180,14 @@ pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartE
 }
 
 /// A core, from its first to its last turn.
-fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<OwnedFd>, ready: &mpsc::Sender<Ready>) {
+fn core(
+    index: usize,
+    pinned: Option<CpuId>,
+    shared: &Shared,
+    listeners: Vec<OwnedFd>,
+    ready: &mpsc::Sender<Ready>,
+    last: &Last,
+) {
     let built = (|| {
         // Before the core is pinned: what the spawner starts may run anywhere.
         let spawner = Spawner::start(&format!("spawn-{index}"), &shared.cpus).map_err(StartError::Thread)?;
@@ -196,6 +214,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
     WORKER.with(|current| *current.borrow_mut() = Some(Rc::clone(&worker)));
     let _ = ready.send(Ok(runtime.remote()));
     runtime.block_on(worker::serve(Rc::clone(&worker), listeners));
+    runtime.block_on(async { last.keep(index, &worker) });
     WORKER.with(|current| current.borrow_mut().take());
     // First the tasks, and with them the scripts that are left; then the spawner, which reaps them.
     drop(runtime);
@@ -300,6 +319,18 @@ fn bind_all(options: &Options, nofile: u64, cores: usize) -> Result<(Vec<Listen>
     Ok((listening, sockets))
 }
 
+/// Connections to the metrics that wait for a thread.
+const METRICS_BACKLOG: i32 = 16;
+
+fn bind_metrics(listen: &Listen) -> Result<(Listen, OwnedFd), StartError> {
+    let failed = |error: io::Error| {
+        let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
+        StartError::Bind { listen: listen.clone(), error, holder }
+    };
+    let (listen, mut sockets) = bind(listen, METRICS_BACKLOG, 1).map_err(failed)?;
+    Ok((listen, sockets.remove(0)))
+}
+
 fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<OwnedFd>)> {
     match listen {
         Listen::Tcp(addr) => {
@@ -343,29 +374,9 @@ pub(super) fn replace_log(fd: OwnedFd, done: mpsc::Sender<Infallible>) {
     });
 }
 
-/// What this thread's core has counted; `None` on a thread that is none.
-pub(super) fn core_stats() -> Option<CoreStats> {
-    WORKER.with_borrow(|worker| {
-        let worker = worker.as_ref()?;
-        let metrics = &worker.metrics;
-        Some(CoreStats {
-            rt: rt::stats(),
-            connections: metrics.connections.get(),
-            connections_open: worker.registry.len(),
-            requests: metrics.requests.get(),
-            errors: metrics.errors.get(),
-            cache_hits: metrics.cache_hits.get(),
-            cache_misses: metrics.cache_misses.get(),
-            slices_sent: metrics.slices_sent.get(),
-            slices_absent: metrics.slices_absent.get(),
-            slices_cold: metrics.slices_cold.get(),
-            scripts: metrics.scripts.get(),
-            scripts_running: metrics.scripts_running.get(),
-            connections_refused_per_ip: metrics.connections_refused_per_ip.get(),
-            proxy_headers_refused: metrics.proxy_headers_refused.get(),
-            log_records_lost: worker.log.as_ref().map_or(0, AccessLog::lost),
-        })
-    })
+/// What `look` makes of this thread's core; `None` on a thread that is none.
+pub(super) fn with_worker<T>(look: impl FnOnce(&Worker) -> T) -> Option<T> {
+    WORKER.with_borrow(|worker| worker.as_deref().map(look))
 }
 
 impl From<Unavailable> for StartError {

@@ -10,8 +10,10 @@ use std::task::{Poll, Waker};
 #[repr(u8)]
 pub(super) enum Stage {
     Serving = 0,
-    Draining = 1,
-    Cutting = 2,
+    /// Serves as before, and tells those who ask that it is about to stop.
+    Leaving = 1,
+    Draining = 2,
+    Cutting = 3,
 }
 
 #[derive(Clone)]

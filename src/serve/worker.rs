@@ -257,6 +257,7 @@ impl Worker {
 
 /// The life of a core: serve until the word comes, then let what is in flight finish, until the deadline.
 pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
+    rt::spawn_detached(leave(worker.stop.clone(), Duration::from_millis(worker.options.drain_delay_ms)));
     let accepting: Vec<_> = listeners
         .into_iter()
         .enumerate()
@@ -286,11 +287,19 @@ async fn drain(worker: &Rc<Worker>) {
         return;
     }
     // Connections count themselves: they may hear of it before this does. A script takes until the next turn to end.
-    worker.cut.add(0, worker.metrics.scripts_running.get());
+    worker.cut.add(0, worker.metrics.scripts.running.get());
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
     let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
     let _ = rt::time::timeout(patience, scripts_ended(worker)).await;
+}
+
+/// Between the word to stop and the drain: those who ask whether it is ready shall have asked once more.
+async fn leave(stop: StopSignal, delay: Duration) {
+    stop.reached(Stage::Leaving).await;
+    rt::time::sleep(delay).await;
+    // Every core does; it is once.
+    stop.raise(Stage::Draining);
 }
 
 async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener, forwards: bool) {
@@ -307,13 +316,13 @@ async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener, forwards:
 }
 
 async fn all_left(worker: &Worker) {
-    while worker.registry.len() > 0 || worker.metrics.scripts_running.get() > 0 {
+    while worker.registry.len() > 0 || worker.metrics.scripts.running.get() > 0 {
         worker.registry.left().await;
     }
 }
 
 async fn scripts_ended(worker: &Worker) {
-    while worker.metrics.scripts_running.get() > 0 {
+    while worker.metrics.scripts.running.get() > 0 {
         worker.registry.left().await;
     }
 }

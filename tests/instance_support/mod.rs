@@ -67,8 +67,15 @@ impl Home {
     }
 
     fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(Launch::binary());
-        command.args(args).env_clear().current_dir(self.path());
+        let binary = Launch::binary().to_str().expect("UTF-8");
+        self.wrapped(std::iter::once(binary).chain(args))
+    }
+
+    /// Another program, in the same surroundings.
+    pub fn wrapped<'a>(&self, line: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut line = line.into_iter();
+        let mut command = Command::new(line.next().expect("a program"));
+        command.args(line).env_clear().current_dir(self.path());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.envs(FOLDERS.iter().map(|(name, folder)| (name, self.path().join(folder))));
         command

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use super::{must_wait, socket, starved, take_buffer};
-use crate::rt::op::{Multi, Next, Op, Unclaimed, filled};
+use crate::rt::op::{Multi, Next, Op, Outcome, Unclaimed, filled};
+use crate::rt::stats::add;
 use crate::rt::sys::buf_ring::{RecvBuf, Ticket};
 use crate::rt::sys::io_buf::{IoBuf, IoBufMut};
 use crate::rt::sys::sqe::{Fd, Sqe};
@@ -95,7 +96,7 @@ impl TcpStream {
                     if multi.is_spent() {
                         *recv = None;
                     }
-                    let taken = take_buffer(outcome);
+                    let taken = received(outcome);
                     self.ended.set(matches!(taken, Ok(None)));
                     return Poll::Ready(taken);
                 }
@@ -141,7 +142,7 @@ impl TcpStream {
         self.pause_recv();
         let mut recv = self.recv.borrow_mut();
         while let Some(outcome) = recv.as_mut().and_then(Multi::take_bytes) {
-            if let Ok(Some(bytes)) = take_buffer(outcome) {
+            if let Ok(Some(bytes)) = received(outcome) {
                 take(bytes);
             }
         }
@@ -225,6 +226,15 @@ impl TcpStream {
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         (ReadHalf(self), WriteHalf(self))
     }
+}
+
+/// As [`take_buffer`], of a receive.
+fn received(outcome: Outcome) -> io::Result<Option<RecvBuf>> {
+    let taken = take_buffer(outcome);
+    if let Ok(Some(bytes)) = &taken {
+        with_core(|core| add(&core.stats.received_bytes, bytes.len() as u64));
+    }
+    taken
 }
 
 impl Drop for TcpStream {

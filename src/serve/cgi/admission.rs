@@ -79,6 +79,11 @@ impl Admission {
         })
     }
 
+    /// Requests that wait, for scripts of all mounts.
+    pub(in crate::serve) fn queued(&self) -> usize {
+        self.state().queues.iter().flatten().filter(|waiter| !waiter.granted).count()
+    }
+
     /// Waits for a place for a script of a mount.
     pub(super) async fn acquire(self: &Arc<Admission>, mount: usize, wait: Duration) -> Result<Permit, Full> {
         let permit = || Permit { admission: Arc::clone(self), mount };

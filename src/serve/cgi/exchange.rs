@@ -23,6 +23,7 @@ use crate::site::log_line::{Ending, ScriptEnd};
 
 use super::super::access_log::Logged;
 use super::super::link::Link;
+use super::super::metrics::Stopped;
 use super::super::options::{CgiOptions, Linger};
 use super::super::stop::Stage;
 use super::super::transfer::Cut;
@@ -225,6 +226,7 @@ pub(super) async fn run(
     let (leave, outcome) = match ended {
         Either::First(Either::First(verdict)) => (Leave::Kill, {
             call.journal.warn(verdict.sentence());
+            worker.metrics.scripts.stopped(verdict.counted());
             match verdict {
                 Verdict::ClientGone => Err(Cut),
                 Verdict::ServerStops => status_if_unsent(Status::SERVICE_UNAVAILABLE),
@@ -234,8 +236,8 @@ pub(super) async fn run(
         Either::First(Either::Second(FeedEnd::Refused(refusal))) => (Leave::Kill, status_if_unsent(refusal.status)),
         Either::First(Either::Second(FeedEnd::Cut)) => (Leave::Kill, Err(Cut)),
         Either::Second(Either::First(forwarded)) => match forwarded {
-            Forwarded::Whole { status } if shared.stdout_held.get() => (Leave::Kill, Ok(Outcome::Replied { status })),
-            Forwarded::Whole { status } => (after_reply, Ok(Outcome::Replied { status })),
+            Forwarded::Whole if shared.stdout_held.get() => (Leave::Kill, Ok(Outcome::Replied)),
+            Forwarded::Whole => (after_reply, Ok(Outcome::Replied)),
             Forwarded::Redirect(path) => (after_reply, Ok(Outcome::Redirect(path))),
             Forwarded::NoReply(why) => {
                 call.journal.error(format_args!("{why} ({}): 502", describe(shared.exit())));
@@ -245,7 +247,10 @@ pub(super) async fn run(
                 call.journal.error(format_args!("{why} ({}): the reply is cut", describe(shared.exit())));
                 (Leave::Kill, Err(Cut))
             }
-            Forwarded::ClientGone => (Leave::Kill, Err(Cut)),
+            Forwarded::ClientGone => {
+                worker.metrics.scripts.stopped(Stopped::ClientGone);
+                (Leave::Kill, Err(Cut))
+            }
         },
         Either::Second(Either::Second(never)) => match never {},
     };
@@ -253,7 +258,7 @@ pub(super) async fn run(
     let script = shared.end();
     link.conn.ran(script);
     ward.dismiss(errors, Rc::clone(&call.journal), exit, leave);
-    if !matches!(outcome, Ok(Outcome::Replied { .. } | Outcome::Redirect(_))) {
+    if !matches!(outcome, Ok(Outcome::Replied | Outcome::Redirect(_))) {
         link.conn.close_after();
     }
     outcome
@@ -341,6 +346,16 @@ impl Shared<'_> {
 }
 
 impl Verdict {
+    fn counted(self) -> Stopped {
+        match self {
+            Verdict::FirstByteLate => Stopped::FirstByte,
+            Verdict::IdleTooLong => Stopped::Idle,
+            Verdict::RanTooLong => Stopped::Total,
+            Verdict::ClientGone => Stopped::ClientGone,
+            Verdict::ServerStops => Stopped::ServerStops,
+        }
+    }
+
     fn sentence(self) -> &'static str {
         match self {
             Verdict::FirstByteLate => "it wrote nothing for too long: 504, and it is ended (cgi-first-byte-ms-max)",

@@ -12,7 +12,7 @@ use crate::rt::process::PipeReader;
 
 /// The log of one script.
 pub(super) struct Journal {
-    script: String,
+    script: Rc<str>,
     request: String,
     /// Nothing until it has started.
     pid: Cell<Option<i32>>,
@@ -20,7 +20,12 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(script: String, request: String) -> Rc<Journal> {
-        Rc::new(Journal { script, request, pid: Cell::new(None) })
+        Rc::new(Journal { script: script.into(), request, pid: Cell::new(None) })
+    }
+
+    /// What runs.
+    pub(super) fn script(&self) -> &Rc<str> {
+        &self.script
     }
 
     pub(super) fn started(&self, pid: i32) {
@@ -28,15 +33,15 @@ impl Journal {
     }
 
     pub(super) fn error(&self, what: impl Display) {
-        tracing::error!(script = self.script, pid = self.pid.get(), request = self.request, "{what}");
+        tracing::error!(script = &*self.script, pid = self.pid.get(), request = self.request, "{what}");
     }
 
     pub(super) fn warn(&self, what: impl Display) {
-        tracing::warn!(script = self.script, pid = self.pid.get(), request = self.request, "{what}");
+        tracing::warn!(script = &*self.script, pid = self.pid.get(), request = self.request, "{what}");
     }
 
     pub(super) fn info(&self, what: impl Display) {
-        tracing::info!(script = self.script, pid = self.pid.get(), request = self.request, "{what}");
+        tracing::info!(script = &*self.script, pid = self.pid.get(), request = self.request, "{what}");
     }
 }
 

@@ -28,6 +28,7 @@ use crate::http::status::Status;
 use crate::rt::confine::Blame;
 use crate::rt::fs::{Dir, Kind};
 use crate::rt::process::Command;
+use crate::rt::time::Instant;
 use crate::site::cgi_env::{Peer, Script, cgi_env};
 use crate::site::reply::{Failure, HeadContext, Vary};
 use crate::site::route::CgiRoute;
@@ -123,6 +124,8 @@ pub(super) struct Call {
     method: Method,
     /// The head as it came, for a redirect to another path of this server.
     fields: Vec<(String, Vec<u8>)>,
+    /// When the request came, on the core's clock; 0 where nobody counts.
+    pub(super) since_ns: u64,
 }
 
 /// Finds the script and the addresses that a request needs.
@@ -248,6 +251,7 @@ impl Call {
             version: request.version,
             method: request.method,
             fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            since_ns: 0,
         })
     }
 
@@ -272,7 +276,7 @@ pub(super) fn body_is_too_large(root: &MountRoot, framing: Framing) -> bool {
 /// What came of a script, as far as its client is concerned.
 enum Outcome {
     /// The reply is on its way, whole and framed.
-    Replied { status: Status },
+    Replied,
     /// Nothing was sent yet; this is the answer.
     Failed(Status),
     /// Nothing was sent yet; the answer is at this path.
@@ -283,9 +287,9 @@ enum Outcome {
 pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -> Result<(), Cut> {
     let mut call = call;
     let mut redirects = 0;
-    let status = loop {
+    loop {
         match attempt(link, worker, &mut call).await? {
-            Outcome::Replied { status } => break status,
+            Outcome::Replied => break,
             Outcome::Failed(status) => break fail(link, worker, &call, status).await?,
             Outcome::Redirect(_) if redirects == LOCAL_REDIRECTS_MAX => {
                 call.journal.error(format_args!("it redirects once more after {redirects} local redirects: 500"));
@@ -293,12 +297,16 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
                 break fail(link, worker, &call, status).await?;
             }
             Outcome::Redirect(path) => match redirect(link, worker, &call, &path).await? {
-                Redirected::Script(next) => (call, redirects) = (next, redirects + 1),
-                Redirected::Sent { status } => break status,
+                Redirected::Script(next) => {
+                    let since_ns = call.since_ns;
+                    (call, redirects) = (next, redirects + 1);
+                    call.since_ns = since_ns;
+                }
+                Redirected::Sent => break,
             },
         }
-    };
-    worker.metrics.answered(status);
+    }
+    worker.metrics.sent(&worker.metrics.scripted, &mut link.since_ns);
     link.conn.ended(link.out.len());
     Ok(())
 }
@@ -308,6 +316,7 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
     let wait = Duration::from_millis(call.cgi.queue_ms_max);
     let permit = worker.admission.acquire(call.mount, wait);
     let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
+        worker.metrics.scripts.rejected.add(1);
         call.journal.warn("too many scripts are running: 503");
         return Ok(Outcome::Failed(Status::SERVICE_UNAVAILABLE));
     };
@@ -317,25 +326,21 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
     };
     let group = call.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
     let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
+    let since = Instant::now();
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
         Ok(started) => started,
         Err(error) => {
             escaped.forget(&worker.cpus);
+            worker.metrics.scripts.not_started.add(1);
             let status = status_of(error.blame());
             call.journal.error(format_args!("{error}: {}", status.code()));
             return Ok(Outcome::Failed(status));
         }
     };
-    worker.metrics.scripts.add(1);
-    exchange::run(
-        link,
-        worker,
-        call,
-        pipes,
-        reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit),
-    )
-    .await
+    let run = (call.journal.script(), since);
+    let ward = reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit, run);
+    exchange::run(link, worker, call, pipes, ward).await
 }
 
 fn status_of(blame: Blame) -> Status {
@@ -347,21 +352,21 @@ fn status_of(blame: Blame) -> Status {
     }
 }
 
-/// Answers with an error, whose status it returns.
-async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<Status, Cut> {
+/// Answers with an error.
+async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> Result<(), Cut> {
+    worker.metrics.script_replied(status, call.since_ns);
     let failure = match status {
         Status::SERVICE_UNAVAILABLE => Failure::unavailable(RETRY_AFTER_S),
         status => Failure::new(status),
     };
     let date = worker.date();
     let context = call.context(link.conn.keep_alive(), &date);
-    error_page::send(link, worker, call.site, &call.path, failure, context).await?;
-    Ok(status)
+    error_page::send(link, worker, call.site, &call.path, failure, context).await
 }
 
 enum Redirected {
     Script(Box<Call>),
-    Sent { status: Status },
+    Sent,
 }
 
 /// Serves another path of this server as if the client had asked for it by GET (RFC 3875 section 6.2.2).
@@ -374,13 +379,17 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
         let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
             call.journal.error("it redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
-            return Ok(Redirected::Sent { status: fail(link, worker, call, status).await? });
+            fail(link, worker, call, status).await?;
+            return Ok(Redirected::Sent);
         };
         let step =
             match answer::redirected(worker, link, &request, std::mem::replace(&mut learned, answer::Learned::Nothing))
             {
                 answer::Redirect::Missing(step) => step,
                 answer::Redirect::Answered { status, step } => {
+                    if !matches!(step, Some(answer::Step::Run(_))) {
+                        worker.metrics.script_replied(status, call.since_ns);
+                    }
                     match step {
                         Some(answer::Step::SendBytes(bytes)) => transfer::flush_with(link, worker, bytes).await?,
                         Some(answer::Step::SendFile(file, span)) => transfer::file(link, worker, file, span).await?,
@@ -388,7 +397,7 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
                         Some(answer::Step::Run(call)) => return Ok(Redirected::Script(call)),
                         _ => {}
                     }
-                    return Ok(Redirected::Sent { status });
+                    return Ok(Redirected::Sent);
                 }
             };
         learned = learn::learn(link, worker, step).await;

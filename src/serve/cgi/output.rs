@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::http::body::{CHUNK_END, Dechunk, Decoded, LAST_CHUNK, chunk_head};
 use crate::http::response::BodyFraming;
-use crate::http::status::Status;
 use crate::rt::RecvBuf;
 use crate::rt::net::TcpStream;
 use crate::rt::process::PipeReader;
@@ -25,7 +24,7 @@ use super::splice;
 /// What became of a script's output.
 pub(super) enum Forwarded {
     /// The client has all of it.
-    Whole { status: Status },
+    Whole,
     /// It is to be served from another path.
     Redirect(Vec<u8>),
     /// It was not a reply, and why. Nothing was sent.
@@ -98,13 +97,14 @@ pub(super) async fn forward(
         }
     };
     shared.head_sent.set(true);
+    worker.metrics.script_replied(status, call.since_ns);
     let mut more = body.push(&head[rest..], out);
     drop(head);
     loop {
         shared.conn.borrow_mut().grown(body.sent);
         if is_all && !body.is_overlong && matches!(more, More::No(Ok(()))) {
             // Sent as any other reply is, with whatever follows it.
-            return Forwarded::Whole { status };
+            return Forwarded::Whole;
         }
         // Forwarded when it comes: an event stream must not wait for a full buffer.
         if !out.is_empty() && send(shared, worker, stream, out, timer).await.is_err() {
@@ -116,7 +116,7 @@ pub(super) async fn forward(
                 shared.conn.borrow_mut().close_after();
             }
             return match end {
-                Ok(()) => Forwarded::Whole { status },
+                Ok(()) => Forwarded::Whole,
                 Err(why) => Forwarded::Broken(why),
             };
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::rt::process::{Child, Exited, Signal, orphans};
+use crate::rt::time::Instant;
 use crate::rt::{self, process, time};
 
 use super::super::options::CgiOptions;
@@ -21,6 +22,7 @@ pub(super) struct Ward {
     worker: Rc<Worker>,
     cgi: Rc<CgiOptions>,
     child: Option<Child>,
+    pid: i32,
     escaped: Escaped,
     _permit: Permit,
 }
@@ -37,9 +39,17 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, cgi: Rc<CgiOptions>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
-        worker.metrics.scripts_running.add(1);
-        Ward { worker, cgi, child: Some(child), escaped, _permit: permit }
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        cgi: Rc<CgiOptions>,
+        child: Child,
+        escaped: Escaped,
+        permit: Permit,
+        (script, since): (&Rc<str>, Instant),
+    ) -> Ward {
+        let pid = child.pid().as_raw_nonzero().get();
+        worker.metrics.scripts.starts(pid, script, since);
+        Ward { worker, cgi, child: Some(child), pid, escaped, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -61,6 +71,7 @@ impl Ward {
             };
             // `None`: somebody else has reaped it.
             let exited = beside(&mut errors, seen_off).await;
+            self.worker.metrics.scripts.exited(self.pid, exited.as_ref().map(|exited| exited.status));
             if leave == Leave::Alone {
                 let status = exited.as_ref().map(|exited| exited.status);
                 if status.is_some_and(|status| !status.success()) {
@@ -158,7 +169,7 @@ const GROUP_POLL: Duration = Duration::from_millis(20);
 impl Drop for Ward {
     fn drop(&mut self) {
         self.escaped.forget(&self.worker.cpus);
-        self.worker.metrics.scripts_running.sub(1);
+        self.worker.metrics.scripts.leaves(self.pid);
         self.worker.registry.tell_left();
     }
 }

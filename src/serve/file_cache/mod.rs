@@ -126,6 +126,12 @@ impl FileCache {
         &self.0.root
     }
 
+    /// Bytes of files that are kept in memory, and what it costs to know them.
+    pub(super) fn held_bytes(&self) -> usize {
+        let store = self.0.store.borrow();
+        store.in_memory.cost() + store.open_bytes
+    }
+
     /// The folder, as it was configured.
     pub(super) fn root_path(&self) -> &std::path::Path {
         &self.0.root_path

@@ -21,7 +21,9 @@ pub(in crate::serve) async fn send_last(mut link: Link, worker: &Worker) {
     conn.sending(worker.now_ms());
     let until = conn.reply_until(&worker.limits);
     if let Ok((sent, buffer)) = by(&mut timer, until, stream.write_last(out)).await {
-        conn.sent(worker.now_ms(), sent.unwrap_or(0) as u64);
+        let count = sent.unwrap_or(0) as u64;
+        conn.sent(worker.now_ms(), count);
+        worker.metrics.sent_bytes.add(count);
         worker.recycle(buffer);
     }
 }

@@ -57,6 +57,7 @@ pub(super) fn flush_and_listen(link: &mut Link, worker: &Worker) -> impl Future<
         match sent {
             (Ok(count), buffer) if count == buffer.len() => {
                 link.conn.sent_at_once(worker.now_ms(), count as u64);
+                worker.metrics.sent_bytes.add(count as u64);
                 worker.recycle(buffer);
                 Ok(())
             }
@@ -113,6 +114,7 @@ pub(super) fn sent_with(
         match sent {
             Ok(count) if count == message.bytes_len() => {
                 link.conn.sent_at_once(worker.now_ms(), count as u64);
+                worker.metrics.sent_bytes.add(count as u64);
                 worker.recycle_message(message);
                 Ok(())
             }
@@ -236,6 +238,7 @@ pub(super) fn progress(conn: &mut Logged, worker: &Worker, count: io::Result<usi
         Ok(0) | Err(_) => Err(Cut),
         Ok(count) => {
             conn.sent(worker.now_ms(), count as u64);
+            worker.metrics.sent_bytes.add(count as u64);
             Ok(count)
         }
     }
