@@ -124,7 +124,9 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         error_pages: vec![ErrorPage { statuses: Statuses::Class(4), path: "404.html".into() }],
     };
     let site = SiteConfig { pages, ..SiteConfig::files_only(folder.path().into()) };
-    hold_all(Options { sites: vec![site], ..options });
+    // Nor does somebody who may watch.
+    let metrics = Some(Listen::Tcp("127.0.0.1:0".parse().expect("an address")));
+    hold_all(Options { sites: vec![site], metrics, ..options });
 }
 
 fn hold_all(options: Options) {

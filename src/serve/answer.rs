@@ -116,7 +116,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 }
                 let is_listing = matches!(decided, Decision::Listing(..));
                 let ((status, _), mut step) = answer.write(decided, out, conn.keep_alive());
-                worker.metrics.watch.asked(&worker.path);
+                worker.metrics.watch.asked(request.target);
                 count(worker, is_listing, status, step.as_mut(), since_ns);
                 input.consume(head_len);
                 if let Some(step) = step.or_else(|| finish(worker, link)) {
