@@ -155,6 +155,9 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
     // Nor does a door somewhere else on the site.
     let sites = vec![SiteConfig { locations: vec![quiet, guarded], ..site }];
     hold_all(Options { sites, ..options.clone() }, "");
+    // Nor does somebody who may watch.
+    let metrics = Some(Listen::Tcp("127.0.0.1:0".parse().expect("an address")));
+    hold_all(Options { metrics, ..options.clone() }, "");
     // With a record for each request: one more entry a turn, and nothing else.
     for access_log_form in Form::NAMES.map(|(_, form)| form) {
         let logs = tempfile::tempdir().expect("a temporary folder");

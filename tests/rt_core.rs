@@ -78,6 +78,24 @@ fn a_panic_ends_its_task_and_nothing_else() {
 }
 
 #[test]
+fn what_leaves_with_a_turn_took_as_long_as_the_turn() {
+    on_thread(|| {
+        small().build().unwrap().block_on(async {
+            let before = rt::stats();
+            (0..3).for_each(|_| rt::leaves_with_turn());
+            assert_eq!(rt::turn_times().count(), 0, "the turn is not over");
+            turns(1).await;
+            let (times, after) = (rt::turn_times(), rt::stats());
+            assert_eq!(times.count(), 3);
+            assert!(times.sum_ns() > 0 && times.sum_ns() / 3 <= after.busy_ns - before.busy_ns);
+            turns(5).await;
+            assert_eq!(rt::turn_times().count(), 3, "they are counted once");
+            assert!(after.cpu_ns > before.cpu_ns && after.now_ns > before.now_ns);
+        });
+    });
+}
+
+#[test]
 fn a_runtime_is_whole_after_its_main_future_panicked() {
     on_thread(|| {
         let runtime = small().build().unwrap();

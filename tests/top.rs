@@ -45,7 +45,7 @@ impl Drop for Traffic {
 fn shop(home: &Home) -> SocketAddr {
     home.content("shop", "a.txt", "hello");
     home.script("shop", "cgi-bin/long.sh", "echo 'Content-Type: text/plain'; echo; echo begun; sleep 600");
-    home.run(["-D", "-n", "shop", "-p", "0"]).expect(0).addr()
+    home.run(["-D", "-n", "shop", "-p", "0", "--access-log", "off"]).expect(0).addr()
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                     (matches!(decided, Decision::Run(_)), matches!(decided, Decision::Listing(..)));
                 let before = out.len();
                 let ((status, body_bytes), mut step) = answer.write(decided, out, conn.keep_alive());
-                worker.metrics.watch.asked(&worker.path);
+                worker.metrics.watch.asked(request.target);
                 count(worker, is_listing, status, step.as_mut(), since_ns);
                 if !is_run {
                     conn.answered(status, Layout { before, after: out.len(), body_bytes, is_gathered: step.is_none() });

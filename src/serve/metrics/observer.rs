@@ -122,3 +122,38 @@ impl Observer {
         sent.into_iter().map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_hangs_is_told_from_one_that_answers_and_one_that_has_ended() {
+        let (remotes, remote) = mpsc::channel();
+        let (go, told_to_go) = mpsc::channel::<()>();
+        let core = std::thread::spawn(move || {
+            let runtime = rt::Builder::new().direct_slots(1).build().unwrap();
+            remotes.send(runtime.remote()).unwrap();
+            // It hangs.
+            told_to_go.recv().unwrap();
+            runtime.block_on(async {
+                while told_to_go.try_recv().is_err() {
+                    rt::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+        });
+        let remote = remote.recv().unwrap();
+        let stop = StopSignal::new();
+        let observer = Observer::new(vec![remote], stop.clone(), Admission::new(1, 1, &[]), Arc::default());
+        assert_eq!(observer.silent(Duration::from_millis(10)), [0]);
+        assert!(observer.reports(Duration::from_millis(10))[0].is_none());
+        go.send(()).unwrap();
+        assert_eq!(observer.silent(Duration::from_secs(60)), []);
+        go.send(()).unwrap();
+        core.join().unwrap();
+        assert_eq!(observer.silent(Duration::from_secs(60)), []);
+        assert!(observer.is_ready());
+        stop.raise(Stage::Leaving);
+        assert!(!observer.is_ready());
+    }
+}

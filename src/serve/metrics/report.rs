@@ -37,8 +37,8 @@ pub struct CoreReport {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Watched {
-    /// Paths that were asked for often since somebody watches, as they are after decoding, and how often; the counts may be too
-    /// high by a 64th of all requests.
+    /// Paths that were asked for often since somebody watches, as clients wrote them, without the query, and how often; the counts
+    /// may be too high by a 64th of all requests.
     pub paths: Vec<(Vec<u8>, u64)>,
     /// Scripts that run, the oldest first.
     pub scripts: Vec<RunningScript>,
