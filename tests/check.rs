@@ -97,15 +97,15 @@ fn every_mistake_has_its_place_and_a_hint() {
         ("path = 'plain'", "site.toml:1:8: path = plain: not a folder; give the folder that holds it"),
         (
             "[[host]]\nnames = 'a'\npath = 'www'",
-            "site.toml:1:1: host = : and no path at the top of the file: say there which folder hosts get that have no table of their own",
+            "site.toml:1:1: [[host]]: no path at the top of the file: say there which folder hosts get that have no table of their own",
         ),
         (
             "path = 'www'\n[[host]]\nnames = 'a'",
-            "site.toml:2:1: host = : needs path = \"FOLDER\", which it serves; a host has nothing of the default site",
+            "site.toml:2:1: [[host]]: needs path = \"FOLDER\", which it serves; a host has nothing of the default site",
         ),
         (
             "path = 'www'\n[[host]]\npath = 'other'",
-            "site.toml:2:1: host = : needs names, as in names = [\"example.org\", \"*.example.org\"]",
+            "site.toml:2:1: [[host]]: needs names, as in names = [\"example.org\", \"*.example.org\"]",
         ),
         (
             "path = 'www'\n[[host]]\nnames = ['a', 'b']\npath = 'www'\n[[host]]\npath = 'www'\nnames = ['c', 'B.']\n",

@@ -92,7 +92,7 @@ impl File<'_> {
     }
 
     fn host(&mut self, table: &DeTable<'_>, at: usize) -> HostTable {
-        let at = self.given("host", at, String::new());
+        let at = self.given("[[host]]", at, String::new());
         let mut host = HostTable { at, names: Vec::new(), scope: Scope::default() };
         for (key, value) in table {
             match &**key.get_ref() {
@@ -137,7 +137,7 @@ impl File<'_> {
     }
 
     fn auth(&mut self, value: &Value<'_>) -> Option<AuthTable> {
-        let at = self.given("auth", value.span().start, String::new());
+        let at = self.given("[auth]", value.span().start, String::new());
         let table = match value.get_ref() {
             DeValue::Boolean(false) => return Some(AuthTable::Off(at)),
             DeValue::Table(table) => table,

@@ -151,7 +151,7 @@ pub(crate) fn exposed(scope: &Scope, roots: &[PathBuf]) -> Vec<Problem> {
     let tables = scope.auth.iter().chain(scope.locations.iter().filter_map(|table| table.auth.as_ref()));
     let exposed = |auth: &AuthTable| {
         let AuthTable::On { htpasswd: Some(given), .. } = auth else { return None };
-        let path = given.path(&given.text).ok()?.canonicalize().ok()?;
+        let path = given.path(&given.text).ok()?.canonicalize().ok().filter(|path| path.is_file())?;
         let root = roots.iter().find(|root| path.starts_with(root))?;
         Some(given.impossible(format!("it lies inside of the served folder {}; move it out of there", root.display())))
     };

@@ -23,7 +23,7 @@ pub(crate) fn sites(
     let programs = !decide(layers, "no-cgi", false, switch, problems);
     if let Some(first) = document.hosts.first().filter(|_| layers.one("path").is_none()) {
         problems.push(first.at.impossible(
-            "and no path at the top of the file: say there which folder hosts get that have no table of their own",
+            "no path at the top of the file: say there which folder hosts get that have no table of their own",
         ));
         return Vec::new();
     }

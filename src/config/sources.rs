@@ -175,6 +175,10 @@ impl Given {
         match &self.origin {
             Origin::Flag(flag) => format!("{flag} {text}"),
             Origin::Variable(variable) => format!("{variable}={text}"),
+            // A table has no text.
+            Origin::File { path, line, column, key } if key.starts_with('[') => {
+                format!("{}:{line}:{column}: {key}", path.display())
+            }
             Origin::File { path, line, column, key } => format!("{}:{line}:{column}: {key} = {text}", path.display()),
         }
     }

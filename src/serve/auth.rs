@@ -251,7 +251,7 @@ mod tests {
     const ANN: &str = "YW5uOnB3";
     const BEA: &str = "YmVhOnB3";
     /// `{SHA}` of `pw`.
-    const HASH: &str = "{SHA}HnSBaMMI2y1KSQw8/sKORUHBq9U=";
+    const HASH: &str = "{SHA}GpHWL3ymc5liWkNopqtdSjuqYHM=";
 
     #[test]
     fn who_was_verified_is_known_until_the_file_changes() {
