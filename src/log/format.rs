@@ -65,34 +65,44 @@ where
 #[derive(Default)]
 struct Fields {
     message: String,
-    others: Vec<(&'static str, Value)>,
+    others: Vec<(&'static str, Said)>,
+}
+
+/// One of its fields.
+#[derive(Clone)]
+enum Said {
+    Text(String),
+    /// As its `Display` or `Debug` has it.
+    Shown(String),
+    /// A number, or true or false.
+    Other(Value),
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
-            name => self.others.push((name, Value::String(format!("{value:?}")))),
+            name => self.others.push((name, Said::Shown(format!("{value:?}")))),
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = value.to_owned(),
-            name => self.others.push((name, Value::String(value.to_owned()))),
+            name => self.others.push((name, Said::Text(value.to_owned()))),
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.others.push((field.name(), value.into()));
+        self.others.push((field.name(), Said::Other(value.into())));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.others.push((field.name(), value.into()));
+        self.others.push((field.name(), Said::Other(value.into())));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.others.push((field.name(), value.into()));
+        self.others.push((field.name(), Said::Other(value.into())));
     }
 }
 
@@ -115,11 +125,9 @@ impl Fields {
             write!(writer, " {name}=")?;
             match value {
                 // Where it ends must be seen.
-                Value::String(text) if text.contains([' ', '"', '=', '\\']) => {
-                    write_visible(&format!("{text:?}"), writer)?
-                }
-                Value::String(text) => write_visible(text, writer)?,
-                other => write!(writer, "{other}")?,
+                Said::Text(text) => write_visible(&format!("{text:?}"), writer)?,
+                Said::Shown(text) => write_visible(text, writer)?,
+                Said::Other(other) => write!(writer, "{other}")?,
             }
         }
         writer.write_char('\n')
@@ -133,7 +141,10 @@ impl Fields {
         write_ascii(&Value::String(self.message.clone()), writer)?;
         for (name, value) in &self.others {
             write!(writer, ",\"{name}\":")?;
-            write_ascii(value, writer)?;
+            match value {
+                Said::Text(text) | Said::Shown(text) => write_ascii(&Value::String(text.clone()), writer)?,
+                Said::Other(other) => write_ascii(other, writer)?,
+            }
         }
         writer.write_str("}\n")
     }
@@ -179,7 +190,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn line(form: Form, message: &str, others: &[(&'static str, Value)]) -> String {
+    fn line(form: Form, message: &str, others: &[(&'static str, Said)]) -> String {
         let mut line = String::new();
         let fields = Fields { message: message.to_owned(), others: others.to_vec() };
         fields.write(form, &Level::WARN, &mut Writer::new(&mut line)).unwrap();
@@ -188,16 +199,17 @@ mod tests {
 
     #[test]
     fn text_is_time_level_message_and_fields() {
-        let others = [("script", json!("/a b")), ("pid", json!(12)), ("error", json!("No"))];
+        let pid = Said::Other(json!(12));
+        let others = [("script", Said::Text("/a".into())), ("pid", pid), ("error", Said::Shown("No".into()))];
         let line = line(Form::Text, "it ended", &others);
         let (time, rest) = line.split_once(' ').unwrap();
-        assert_eq!(rest, " WARN it ended script=\"/a b\" pid=12 error=No\n");
+        assert_eq!(rest, " WARN it ended script=\"/a\" pid=12 error=No\n");
         assert!(time.len() == 27 && time.ends_with('Z'), "{time}");
     }
 
     #[test]
     fn json_is_the_same_as_an_object() {
-        let line = line(Form::Json, "it \"ended\"", &[("pid", json!(12))]);
+        let line = line(Form::Json, "it \"ended\"", &[("pid", Said::Other(json!(12)))]);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value, json!({ "time": value["time"], "level": "warn", "message": "it \"ended\"", "pid": 12 }));
     }
@@ -205,7 +217,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_forges_a_line_or_reaches_a_terminal(message: String, field: String) {
-            let others = [("error", Value::String(field.clone()))];
+            let others = [("error", Said::Shown(field.clone()))];
             let text = line(Form::Text, &message, &others);
             let is_quiet = |c: char| !c.is_control() && !('\u{2028}'..='\u{202e}').contains(&c);
             proptest::prop_assert!(text.strip_suffix('\n').unwrap().chars().all(is_quiet), "{:?}", text);
