@@ -67,7 +67,10 @@ pub fn command() -> Command {
         path(flag("out", "DIR", "Where results go [default: results/DATE-HOST-QUESTION]")),
         path(flag("resume", "DIR", "Go on with what is in DIR: cells that are there are not measured again")),
         path(flag("render", "DIR", "Make tables, pictures and README of what is in DIR, and measure nothing")),
-        Arg::new("list").long("list").action(ArgAction::SetTrue).help("Say what would be measured, and measure nothing"),
+        Arg::new("list")
+            .long("list")
+            .action(ArgAction::SetTrue)
+            .help("Say what would be measured, and measure nothing"),
     ];
     let unoptimised = Arg::new("unoptimised").long("unoptimised").action(ArgAction::SetTrue).hide(true);
     let under = |heading: &'static str| move |arg: Arg| arg.help_heading(heading);
@@ -167,7 +170,8 @@ mod tests {
 
     #[test]
     fn lists_are_written_with_commas() {
-        let asked = read(&["--servers", "a,b", "--cells", "close", "--server-cpus", "2,3", "--seconds", "0.5"]).unwrap();
+        let asked =
+            read(&["--servers", "a,b", "--cells", "close", "--server-cpus", "2,3", "--seconds", "0.5"]).unwrap();
         assert_eq!((asked.servers, asked.cells), (vec!["a".into(), "b".into()], vec![String::from("close")]));
         assert_eq!((asked.server_cpus, asked.generator_cpus, asked.seconds), (Some(vec![2, 3]), None, Some(0.5)));
     }

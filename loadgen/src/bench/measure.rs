@@ -156,7 +156,8 @@ impl Bench<'_> {
         let seconds = lengths.seconds_of(step.key);
         let ms = |seconds: f64| format!("{}ms", (seconds * 1e3).round());
         let cpus: Vec<String> = self.settings.generator_cpus.iter().map(usize::to_string).collect();
-        let mut words: Vec<String> = ["loadgen", url, "--pin", &cpus.join(","), "--verify", "len"].map(String::from).into();
+        let mut words: Vec<String> =
+            ["loadgen", url, "--pin", &cpus.join(","), "--verify", "len"].map(String::from).into();
         let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
         flag("--conns", load.connections.to_string());
         flag("--threads", cpus.len().to_string());
@@ -221,7 +222,9 @@ fn plan(words: &[String], url: &str, step: Step, seed: u64) -> Result<Plan, Stri
 fn verdict(key: Key, run: &Run, ended: Option<String>) -> Validity {
     let judged = judge(run, false, 0);
     let mut reasons: Vec<Reason> = match key.drive {
-        Drive::Ramp => judged.reasons.into_iter().filter(|_| run.measured.errors > 0 || run.measured.responses == 0).collect(),
+        Drive::Ramp => {
+            judged.reasons.into_iter().filter(|_| run.measured.errors > 0 || run.measured.responses == 0).collect()
+        }
         Drive::Capacity | Drive::Paced(_) => judged.reasons,
     };
     if let Some(status) = ended {

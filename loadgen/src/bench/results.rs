@@ -123,7 +123,15 @@ impl Results {
         for step in settings.first_part().into_iter().chain(settings.second_part()) {
             let server = &settings.servers[step.subject].subject.name;
             if let Some(cell) = store.cell(step.key, server, step.round)? {
-                results.add(step.key, step.subject, step.round, &cell.run, &cell.facts.said, cell.facts.note, cell.facts.offered)?;
+                results.add(
+                    step.key,
+                    step.subject,
+                    step.round,
+                    &cell.run,
+                    &cell.facts.said,
+                    cell.facts.note,
+                    cell.facts.offered,
+                )?;
             }
         }
         Ok(results)
@@ -139,7 +147,10 @@ impl Results {
     ///
     /// # Errors
     /// When the run's intervals cannot be read.
-    #[allow(clippy::too_many_arguments, reason = "a round has these parts, and one caller each in the program and its tests")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a round has these parts, and one caller each in the program and its tests"
+    )]
     pub fn add(
         &mut self,
         key: Key,

@@ -50,7 +50,11 @@ impl Store {
         let settings: Settings =
             serde_json::from_str(&text).map_err(|error| format!("{} is not whole: {error}", path.display()))?;
         if settings.schema != SCHEMA {
-            return Err(format!("{}: its schema is `{}`, and this program reads `{SCHEMA}`", path.display(), settings.schema));
+            return Err(format!(
+                "{}: its schema is `{}`, and this program reads `{SCHEMA}`",
+                path.display(),
+                settings.schema
+            ));
         }
         Ok((Store { folder: folder.to_owned() }, settings))
     }

@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_line_of_configuration_is_a_server() {
-        let text = "server = [{ name = \"x\", command = \"x -p {port} '{site} a'\", url = \"http://127.0.0.1:{port}\" }]";
+        let text =
+            "server = [{ name = \"x\", command = \"x -p {port} '{site} a'\", url = \"http://127.0.0.1:{port}\" }]";
         let x = parse(text).unwrap().remove(0);
         assert_eq!(x.argv(&fill()).unwrap(), ["x", "-p", "81", "/s a"]);
         assert_eq!((x.after_reply, x.programs), (AfterReply::Keeps, Programs::None));
