@@ -150,6 +150,7 @@ pub fn cells_named(names: &[String]) -> Result<Vec<usize>, String> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::subject::Programs;
     use super::*;
 
     #[test]
@@ -192,7 +193,8 @@ mod tests {
     }
 
     fn subjects() -> Vec<Subject> {
-        vec![Subject::default(), Subject { only_small: true, ..Subject::default() }, Subject::default()]
+        let cgi = Subject { programs: Programs::Cgi, ..Subject::default() };
+        vec![cgi.clone(), Subject { only_small: true, ..Subject::default() }, cgi]
     }
 
     #[test]
