@@ -175,7 +175,7 @@ fn a_small_comparison_is_whole_stamped_and_leaves_nothing_behind() {
     // The cells are runs, too.
     let show =
         Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("show").arg(results.join("raw/close/small-1.json")).output();
-    assert_exits(&show.unwrap(), 0, "responses");
+    assert_exits(&show.unwrap(), 0, "answered, ");
 }
 
 #[test]
