@@ -58,7 +58,7 @@ pub fn run(asked: &Asked) -> Result<(), Stop> {
         return render(&store, &settings);
     }
     let (store, mut settings) = match &asked.resume {
-        Some(folder) => resumed(asked, folder)?,
+        Some(folder) => resumed(folder)?,
         None => {
             let settings = settings(asked).map_err(Stop::Usage)?;
             if asked.list {
@@ -179,9 +179,13 @@ fn settings(asked: &Asked) -> Result<Settings, String> {
     })
 }
 
-/// The first word without its folder, which means nothing elsewhere.
+/// Without the folders of this program and of the results, which mean nothing elsewhere.
 fn words(asked: &Asked) -> Vec<String> {
     let mut words = asked.words.clone();
+    words.retain(|word| !word.starts_with("--out="));
+    if let Some(at) = words.iter().position(|word| word == "--out") {
+        words.drain(at..(at + 2).min(words.len()));
+    }
     if let Some(first) = words.first_mut() {
         *first = String::from("loadgen");
     }
@@ -189,7 +193,7 @@ fn words(asked: &Asked) -> Vec<String> {
 }
 
 /// The settings of what is there, if they still hold.
-fn resumed(asked: &Asked, folder: &Path) -> Result<(Store, Settings), Stop> {
+fn resumed(folder: &Path) -> Result<(Store, Settings), Stop> {
     let (store, settings) = Store::open(folder).map_err(Stop::Failed)?;
     let bin = own_folder();
     let cores = settings.server_cpus.len();
@@ -203,7 +207,6 @@ fn resumed(asked: &Asked, folder: &Path) -> Result<(Store, Settings), Stop> {
     if !differences.is_empty() {
         return Err(Stop::Usage(format!("cannot go on with {}: {}", folder.display(), differences.join("; "))));
     }
-    let _ = asked;
     Ok((store, settings))
 }
 

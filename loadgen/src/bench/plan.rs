@@ -54,7 +54,9 @@ pub fn paced(cells: &[usize], subjects: &[Subject], rounds: u32) -> Vec<Step> {
             keys.push(Key { cell, drive: Drive::Ramp });
         }
     }
-    steps(&keys, subjects, rounds)
+    let mut steps = steps(&keys, subjects, rounds);
+    steps.retain(|step| subjects[step.subject].paced);
+    steps
 }
 
 fn steps(keys: &[Key], subjects: &[Subject], rounds: u32) -> Vec<Step> {

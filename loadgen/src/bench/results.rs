@@ -251,7 +251,7 @@ impl Results {
                     continue;
                 }
                 let name = self.name(subject).to_owned();
-                if CELLS[cell].paced {
+                if CELLS[cell].paced && self.settings.servers[subject].subject.paced {
                     let slowest = rates.slowest.entry(CELLS[cell].name.to_owned()).or_insert((rate, name.clone()));
                     if rate < slowest.0 {
                         *slowest = (rate, name.clone());

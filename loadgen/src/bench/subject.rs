@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A server as its lines of configuration say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Subject {
     /// As in `--servers`, in tables and in the names of files.
@@ -31,6 +31,9 @@ pub struct Subject {
     /// True if 1 KiB is all that it can say.
     #[serde(default)]
     pub only_small: bool,
+    /// False for one that is not measured at the rates of all: it would set them, and nothing would be seen of the others.
+    #[serde(default = "yes")]
+    pub paced: bool,
     /// What stands before every path.
     #[serde(default)]
     pub prefix: String,
@@ -63,6 +66,10 @@ pub enum Programs {
     Cgi,
     /// Programs that write the whole response, status line and all.
     Nph,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -132,6 +139,26 @@ pub fn chosen(all: Vec<Subject>, names: &[String]) -> Result<Vec<Subject>, Strin
         })
     };
     names.iter().map(find).collect()
+}
+
+impl Default for Subject {
+    fn default() -> Subject {
+        let text = String::new;
+        Subject {
+            name: text(),
+            about: text(),
+            command: text(),
+            url: None,
+            config: None,
+            version: None,
+            after_reply: AfterReply::default(),
+            programs: Programs::default(),
+            only_small: false,
+            paced: true,
+            prefix: text(),
+            cells: Vec::new(),
+        }
+    }
 }
 
 impl Subject {

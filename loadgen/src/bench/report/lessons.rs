@@ -1,7 +1,7 @@
 //! What the comparison teaches: questions with the pairs that answer them, as a table. Each answer is written for whichever
 //! way the figures fall. Pure.
 
-use super::super::cell::{CELLS, Key};
+use super::super::cell::{CELLS, Key, What};
 use super::super::results::{Belief, Metric, Results};
 use super::super::stats::{Estimate, Verdict};
 use super::sheet::{LIMIT, OURS};
@@ -158,12 +158,6 @@ const LESSONS: &[Lesson] = &[
                 even: "At 10 MiB they cost the same.",
                 ..pair("file-10m", Metric::Core, "epoll-aio-dynamic", "epoll-aio")
             },
-            Pair {
-                more: "Waiting for it is in the tail.",
-                less: "The tail is shorter.",
-                even: "In the tail it does not show.",
-                ..pair("close@50", Metric::P99, "epoll-aio-dynamic", "epoll-aio")
-            },
         ],
     },
     Lesson {
@@ -225,8 +219,9 @@ fn answers(results: &Results, pairs: &[Pair]) -> String {
 impl Pair {
     fn answer(&self, results: &Results) -> Option<String> {
         let key: Key = self.key.parse().ok()?;
-        // A server that was not in this comparison is not missing from it.
-        results.subject(self.one).and(results.subject(self.other))?;
+        // A server or a cell that was not in this comparison is not missing from it.
+        let measured = |name: &str| results.row(key, results.subject(name)?);
+        measured(self.one).and(measured(self.other))?;
         let what =
             format!("{}, `{}` over `{}`, {}", capital(text::noun(self.metric)), self.one, self.other, place(key));
         let Some(ratio) = results.ratio(key, self.metric, self.one, self.other) else {
@@ -297,11 +292,16 @@ fn capacity_keys(results: &Results) -> Vec<Key> {
     results.keys().into_iter().filter(|key| !key.is_open()).collect()
 }
 
+/// What an answer costs there: of long files a part is charged to no process.
+fn cost(key: Key) -> Metric {
+    if key.load().what == What::Large { Metric::Core } else { Metric::Cpu }
+}
+
 /// Cell by cell, the cheapest with a ring against the cheapest without.
 fn rings(results: &Results) -> String {
     let (mut lines, mut ahead) = (Vec::new(), 0);
     for key in capacity_keys(results) {
-        let metric = if matches!(key.load().what.bytes(), 1..=1_000_000) { Metric::Cpu } else { Metric::Core };
+        let metric = cost(key);
         let ring = best(results, key, metric, |name| RINGS.contains(&name) && name != LIMIT);
         let other = best(results, key, metric, |name| !RINGS.contains(&name));
         let (Some(ring), Some(other)) = (ring, other) else { continue };
@@ -314,7 +314,11 @@ fn rings(results: &Results) -> String {
                 key.load().title,
                 text::ratio(&ratio),
                 text::noun(metric),
-                if verdict == Verdict::Even { ": these rounds cannot tell them apart." } else { "." },
+                match verdict {
+                    Verdict::Even if ratio.rounds < 5 => "; so few rounds say nothing of it.",
+                    Verdict::Even => ": these rounds cannot tell them apart.",
+                    _ => ".",
+                },
             )),
         }
     }
@@ -325,6 +329,7 @@ fn rings(results: &Results) -> String {
             "In each of the {} with both kinds, the cheapest server is one on io_uring (`floor` left out).",
             count(ahead)
         ),
+        (false, 0) => format!("In no cell the cheapest server is clearly one on io_uring:\n\n{}", lines.join("\n")),
         (false, ahead) => format!(
             "In {} the cheapest server is one on io_uring (`floor` left out). Not so here, by the CPU of an answer:\n\n{}",
             count(ahead),
@@ -338,7 +343,7 @@ fn winners(results: &Results) -> String {
     let mut rows = Vec::new();
     for key in capacity_keys(results) {
         let mut row = vec![key.load().title.to_owned()];
-        for metric in [Metric::Rate, Metric::Cpu] {
+        for metric in [Metric::Rate, cost(key)] {
             let Some(first) = best(results, key, metric, |name| name != LIMIT) else {
                 row.extend([String::from("-"), String::new()]);
                 continue;
@@ -383,7 +388,7 @@ pub(super) fn each(results: &Results) -> String {
         for &key in &keys {
             let mut costs: Vec<(usize, f64)> = (0..results.settings.servers.len())
                 .filter(|other| results.name(*other) != LIMIT || *other == subject)
-                .filter_map(|other| Some((other, results.figure(key, other, Metric::Cpu)?)))
+                .filter_map(|other| Some((other, results.figure(key, other, cost(key))?)))
                 .filter(|(_, figure)| figure.belief != Belief::Invalid)
                 .map(|(other, figure)| (other, figure.estimate.median))
                 .collect();

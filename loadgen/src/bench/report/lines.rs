@@ -5,11 +5,12 @@ use super::sheet::{Look, Sheet, apart};
 /// The size of a chart, in CSS pixels, and where the lines are drawn in it.
 const SIZE: (f64, f64) = (920.0, 520.0);
 const LEFT: f64 = 84.0;
-const RIGHT: f64 = SIZE.0 - 158.0;
+const RIGHT: f64 = SIZE.0 - 184.0;
 const TOP: f64 = 98.0;
 const BOTTOM: f64 = SIZE.1 - 58.0;
 const NAME_HEIGHT: f64 = 17.0;
 const DOT: f64 = 3.2;
+const SAMPLE_WIDTH: f64 = 22.0;
 
 /// A chart, ready to be drawn.
 pub(super) struct Lines {
@@ -122,8 +123,10 @@ impl Lines {
             let colour = line.look.line.split(' ').filter(|class| !["line", "ours"].contains(class));
             let class =
                 format!("leader {}", colour.filter(|class| !class.starts_with('d')).collect::<Vec<_>>().join(" "));
-            sheet.path(&class, &format!("M{:.1} {y:.1}L{:.1} {height:.1}", x + 4.0, RIGHT + 10.0));
-            sheet.text(&line.look.fill, (RIGHT + 14.0, height + 4.0), "start", &line.name);
+            sheet.path(&class, &format!("M{:.1} {y:.1}L{:.1} {height:.1}", x + 4.0, RIGHT + 6.0));
+            // A piece of the line itself, so that its dashes can be told.
+            sheet.path(&line.look.line, &format!("M{:.1} {height:.1}h{SAMPLE_WIDTH}", RIGHT + 8.0));
+            sheet.text(&line.look.fill, (RIGHT + SAMPLE_WIDTH + 14.0, height + 4.0), "start", &line.name);
         }
     }
 }

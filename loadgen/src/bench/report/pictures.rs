@@ -151,6 +151,8 @@ const COSTS: [(&str, &str); 5] = [
     ("file-100k", "100 KiB"),
     ("cgi-hello", "program"),
 ];
+/// The title has to fit.
+const WIDTH_MIN: f64 = 640.0;
 const NAMES_WIDTH: f64 = 150.0;
 const COLUMN_WIDTH: f64 = 166.0;
 const VALUE_WIDTH: f64 = 64.0;
@@ -159,20 +161,25 @@ const ROWS_TOP: f64 = 104.0;
 
 /// CPU for an answer, as bars: a row for each server, a column with a scale of its own for each cell.
 fn cpu(results: &Results) -> String {
+    // A cell that was not measured has no column.
+    let measured = |name: &str| Cell::by_name(name).is_some_and(|cell| results.keys().contains(&Key::capacity(cell)));
+    let columns: Vec<(&str, &str)> = COSTS.into_iter().filter(|(name, _)| measured(name)).collect();
     let cost = |column: usize, subject: usize| {
-        let key = Key::capacity(Cell::by_name(COSTS[column].0)?);
+        let key = Key::capacity(Cell::by_name(columns[column].0)?);
         results.figure(key, subject, Metric::Cpu)
     };
     let mut rows: Vec<usize> = (0..results.settings.servers.len())
-        .filter(|subject| (0..COSTS.len()).any(|column| cost(column, *subject).is_some()))
+        .filter(|subject| (0..columns.len()).any(|column| cost(column, *subject).is_some()))
         .collect();
     let order = |subject: &usize| {
-        let known = (0..COSTS.len()).find_map(|column| Some((column, cost(column, *subject)?.estimate.median)));
-        known.unwrap_or((COSTS.len(), 0.0))
+        let known = (0..columns.len()).find_map(|column| Some((column, cost(column, *subject)?.estimate.median)));
+        known.unwrap_or((columns.len(), 0.0))
     };
     rows.sort_by(|a, b| order(a).0.cmp(&order(b).0).then(order(a).1.total_cmp(&order(b).1)));
-    let size =
-        (NAMES_WIDTH + COLUMN_WIDTH * COSTS.len() as f64 + 40.0, ROWS_TOP + ROW_HEIGHT * rows.len() as f64 + 24.0);
+    let size = (
+        (NAMES_WIDTH + COLUMN_WIDTH * columns.len() as f64 + 40.0).max(WIDTH_MIN),
+        ROWS_TOP + ROW_HEIGHT * rows.len() as f64 + 24.0,
+    );
     let mut sheet = Sheet::new(
         size,
         "Server CPU for an answer, in microseconds",
@@ -183,7 +190,7 @@ fn cpu(results: &Results) -> String {
         let class = if name == OURS { "name f0" } else { "tick" };
         sheet.text(class, (NAMES_WIDTH + 12.0, ROWS_TOP + ROW_HEIGHT * row as f64 + 15.0), "end", name);
     }
-    for (column, (_, title)) in COSTS.iter().enumerate() {
+    for (column, (_, title)) in columns.iter().enumerate() {
         let left = NAMES_WIDTH + 24.0 + COLUMN_WIDTH * column as f64;
         sheet.text("head", (left, ROWS_TOP - 14.0), "start", title);
         let figures: Vec<_> = rows.iter().map(|subject| cost(column, *subject)).collect();

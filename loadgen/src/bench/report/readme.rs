@@ -90,11 +90,14 @@ fn made(results: &Results) -> String {
             text::digits(settings.seconds),
             text::digits(settings.warmup)
         ),
-        format!(
-            "A figure is the median of its rounds; its interval is a pair of order statistics, which holds the true median in \
+        match coverage > 0.0 {
+            false => String::from("A figure is that of the one round."),
+            true => format!(
+                "A figure is the median of its rounds; its interval is a pair of order statistics, which holds the true median in \
              {} of cases, whatever the distribution.",
-            units::share(coverage)
-        ),
+                units::share(coverage)
+            ),
+        },
         String::from(
             "Capacity is a closed loop. Response times are of an open loop with Poisson arrivals, from the moment a request was \
              due; all servers are offered the same rates, shares of what the slowest of them can do.",
