@@ -137,7 +137,8 @@ impl Bench<'_> {
         let plan = Arc::new(plan(&words, url, step, self.settings.seed)?);
         let about = About { words, server_pid: Some(pid) };
         let (tell, told) = mpsc::channel();
-        let work = move || tell.send(session::run(&plan, &about, drop).map_err(|failure| failure.to_string()));
+        // Nobody listens any more once we were interrupted.
+        let work = move || drop(tell.send(session::run(&plan, &about, drop).map_err(|failure| failure.to_string())));
         std::thread::Builder::new().name(String::from("run")).spawn(work).map_err(|error| error.to_string())?;
         loop {
             match told.recv_timeout(POLL) {
