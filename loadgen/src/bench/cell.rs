@@ -169,12 +169,35 @@ impl Cell {
         }
     }
 
+    /// How many connections are made to that server. Where they are not kept, no more than its backlog holds (4,096 in all
+    /// of ours): workers that wait for a silent client let nobody else in, and the rest would never be connected.
+    #[must_use]
+    pub fn connections_to(&self, subject: &Subject) -> u32 {
+        match self.closes_because(subject) {
+            Some(_) => self.connections.min(AT_ONCE_MAX),
+            None => self.connections,
+        }
+    }
+
+    /// How a server is driven otherwise than the others, and why; `None` if it is not.
+    #[must_use]
+    pub fn note(&self, subject: &Subject) -> Option<String> {
+        let because = self.closes_because(subject)?;
+        match self.connections_to(subject) {
+            all if all == self.connections => Some(because.to_owned()),
+            fewer => Some(format!("{because}; {fewer} at a time, as many as its backlog takes")),
+        }
+    }
+
     /// That of this name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<usize> {
         CELLS.iter().position(|cell| cell.name == name)
     }
 }
+
+/// Connections at a time to a server that does not keep them.
+const AT_ONCE_MAX: u32 = 2_000;
 
 /// So many connections may hold a worker each: fewer than there are workers.
 const HOLDERS: u32 = 1;
@@ -275,6 +298,16 @@ mod tests {
             let because = [&keeps, &holds, &closes].map(|subject| cell(name).closes_because(subject).is_some());
             assert_eq!(because, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn who_does_not_keep_connections_has_no_more_than_its_backlog_takes_and_the_cell_says_so() {
+        let cell = |name| &CELLS[Cell::by_name(name).unwrap()];
+        let closes = Subject { after_reply: AfterReply::Closes, ..Subject::default() };
+        assert_eq!(cell("keepalive-10k").connections_to(&closes), AT_ONCE_MAX);
+        assert!(cell("keepalive-10k").note(&closes).unwrap().contains("2000 at a time"));
+        assert_eq!((cell("keepalive-1k").connections_to(&closes), cell("close").note(&closes)), (1_000, None));
+        assert_eq!(cell("keepalive-10k").connections_to(&Subject::default()), 10_000);
     }
 
     #[test]

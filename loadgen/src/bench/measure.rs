@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,10 @@ use crate::verdict::{Reason, Validity, judge};
 
 /// How often an interruption is looked for.
 const POLL: Duration = Duration::from_millis(50);
+/// A run that takes so much longer than planned is given up: answers in flight at its end are waited for up to 10 s.
+const LATE_MAX: Duration = Duration::from_secs(20);
+/// A run that was given up is waited for, once its server is gone.
+const LEFT_BEHIND_MAX: Duration = Duration::from_secs(60);
 /// A ramp is cut into so many pieces, each with a rate of its own.
 pub const RAMP_PIECES: u32 = 12;
 /// The generator has a CPU of its own, and looks at the clock rather than sleep between two requests.
@@ -78,7 +82,7 @@ impl Bench<'_> {
             cell: step.key,
             server: subject.name.clone(),
             round: step.round,
-            note: step.key.load().closes_because(subject).map(str::to_owned),
+            note: step.key.load().note(subject),
             said: String::new(),
             offered,
         };
@@ -116,15 +120,20 @@ impl Bench<'_> {
             other => other?,
         };
         let url = format!("{}{path}", server.url);
-        let run = self.load(step, subject, &url, server.pid(), facts.offered);
+        let told = self.load(step, subject, &url, server.pid(), facts.offered)?;
+        let run = self.wait(step, &told);
         let ended = server.ended();
         facts.said = server.end();
+        if run.is_err() && !self.interrupt.is_set() {
+            // Without a server it soon ends; until then it would disturb the next measurement.
+            let _ = told.recv_timeout(LEFT_BEHIND_MAX);
+        }
         let mut run = run?;
         run.validity = verdict(step.key, &run, ended);
         Ok(run)
     }
 
-    /// The run, on a thread that is left behind if we are interrupted: the process ends then.
+    /// Begins the run, on a thread that is left behind if we are interrupted: the process ends then.
     fn load(
         &self,
         step: Step,
@@ -132,7 +141,7 @@ impl Bench<'_> {
         url: &str,
         pid: u32,
         offered: Option<(f64, f64)>,
-    ) -> Result<Run, String> {
+    ) -> Result<Receiver<Result<Run, String>>, String> {
         let words = self.words(step, subject, url, pid, offered);
         let plan = Arc::new(plan(&words, url, step, self.settings.seed)?);
         let about = About { words, server_pid: Some(pid) };
@@ -140,10 +149,23 @@ impl Bench<'_> {
         // Nobody listens any more once we were interrupted.
         let work = move || drop(tell.send(session::run(&plan, &about, drop).map_err(|failure| failure.to_string())));
         std::thread::Builder::new().name(String::from("run")).spawn(work).map_err(|error| error.to_string())?;
+        Ok(told)
+    }
+
+    fn wait(&self, step: Step, told: &Receiver<Result<Run, String>>) -> Result<Run, String> {
+        let lengths = self.settings.lengths();
+        let planned = Duration::from_secs_f64(lengths.warmup_of(step.key) + lengths.seconds_of(step.key));
+        let deadline = Instant::now() + planned + LATE_MAX;
         loop {
             match told.recv_timeout(POLL) {
                 Ok(run) => return run,
                 Err(RecvTimeoutError::Timeout) if self.interrupt.is_set() => return Err(String::from("interrupted")),
+                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
+                    let seconds = LATE_MAX.as_secs();
+                    return Err(format!(
+                        "connections or answers kept it waiting for {seconds} s more than it should take"
+                    ));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(String::from("the run panicked")),
             }
@@ -160,7 +182,7 @@ impl Bench<'_> {
         let mut words: Vec<String> =
             ["loadgen", url, "--pin", &cpus.join(","), "--verify", "len"].map(String::from).into();
         let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        flag("--conns", load.connections.to_string());
+        flag("--conns", load.connections_to(subject).to_string());
         flag("--threads", cpus.len().to_string());
         flag("--duration", ms(seconds));
         flag("--warmup", ms(lengths.warmup_of(step.key)));
