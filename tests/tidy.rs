@@ -35,6 +35,17 @@ const PURE: &[&str] = &["http", "site"];
 
 /// The parts of the load generator that only decide.
 const PURE_IN_LOADGEN: &[&str] = &[
+    "loadgen/src/bench/cell.rs",
+    "loadgen/src/bench/plan.rs",
+    "loadgen/src/bench/report/lessons.rs",
+    "loadgen/src/bench/report/lines.rs",
+    "loadgen/src/bench/report/pictures.rs",
+    "loadgen/src/bench/report/readme.rs",
+    "loadgen/src/bench/report/sheet.rs",
+    "loadgen/src/bench/report/tables.rs",
+    "loadgen/src/bench/report/text.rs",
+    "loadgen/src/bench/stats.rs",
+    "loadgen/src/bench/subject.rs",
     "loadgen/src/plan.rs",
     "loadgen/src/reader",
     "loadgen/src/rng.rs",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use loadgen::bench;
 use loadgen::cli::{self, Asked};
 use loadgen::plan::Plan;
 use loadgen::record::Run;
@@ -51,6 +52,7 @@ pub(crate) fn main(words: Vec<OsString>) -> ExitCode {
         None => load(&words, &matches),
         Some(("show", matches)) => print(report::show(&files(matches), &outputs(matches), &Style::of_stdout())),
         Some(("diff", matches)) => diff(matches),
+        Some(("bench", matches)) => compare(&words, matches),
         Some(("merge", matches)) => {
             let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("-"));
             print(report::merge(&files(matches), &out, &Style::of_stdout()))
@@ -109,6 +111,7 @@ pub(crate) fn command() -> Command {
                 .arg(several)
                 .arg(file("out", "Where to; - is standard output [default: -]").short('o')),
         )
+        .subcommand(bench::command::command())
         .subcommand(
             Command::new("selfcheck").about("Measure servers that delay as scripted, and compare").arg(unoptimised),
         )
@@ -211,6 +214,19 @@ fn diff(matches: &ArgMatches) -> Result<Exit, Stop> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     let chart = matches.get_one::<PathBuf>("svg").map(PathBuf::as_path);
     print(report::diff(&path("A"), &path("B"), chart.map(Path::new), &Style::of_stdout()))
+}
+
+fn compare(words: &[OsString], matches: &ArgMatches) -> Result<Exit, Stop> {
+    let words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let asked = bench::command::asked(words, matches);
+    if asked.render.is_none() && !asked.list {
+        refuse_unoptimised(matches.get_flag("unoptimised"))?;
+    }
+    match bench::run(&asked) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(bench::Stop::Usage(why)) => Err(usage(why)),
+        Err(bench::Stop::Failed(why)) => Err(Stop(Exit::Failed, why)),
+    }
 }
 
 fn check_self(unoptimised: bool) -> Result<Exit, Stop> {

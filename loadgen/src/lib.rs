@@ -4,6 +4,7 @@
 //! behind the same bug here.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod plan;

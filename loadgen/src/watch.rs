@@ -10,17 +10,28 @@ use crate::record::ServerUsage;
 pub struct Server {
     pid: u32,
     processes: u32,
+    /// All of it, as exactly as the kernel says.
+    cpu_ns: u64,
+    /// How it is shared out, in ticks.
     user_ticks: u64,
     system_ticks: u64,
     switches: u64,
     rss_bytes: u64,
     core: Option<u32>,
-    core_busy_ticks: Option<u64>,
+    core_rest: Option<Rest>,
+}
+
+/// How long a core had nothing to do for us, at one moment. The kernel measures that; the time it was busy, it samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    at_ns: u64,
+    rest_ns: u64,
 }
 
 /// The CPU time of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
+    at_ns: u64,
     all: Cpu,
     cores: BTreeMap<u32, Cpu>,
 }
@@ -44,6 +55,7 @@ impl Server {
             server.processes += 1;
             server.user_ticks += stat.user_ticks;
             server.system_ticks += stat.system_ticks;
+            let mut run_ns = 0;
             server.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
             for thread in entries(&format!("/proc/{process}/task")) {
                 let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
@@ -51,12 +63,19 @@ impl Server {
                 server.switches += number_of(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
                 // A thread that is pinned to one CPU: that is the server's core, if there is only one.
                 cores.extend(number_of(&status, "Cpus_allowed_list:"));
+                let schedstat = read(&format!("/proc/{process}/task/{thread}/schedstat")).unwrap_or_default();
+                run_ns += schedstat.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
             }
+            // Ticks are cut off, which is too much of a short run; what the threads say is exact, but leaves out those
+            // that have ended. Neither is ever too large.
+            server.cpu_ns += ticks_to_ns(stat.own_ticks).max(run_ns) + ticks_to_ns(stat.reaped_ticks);
         }
         if let [core] = cores.into_iter().collect::<Vec<u64>>()[..] {
             server.core = u32::try_from(core).ok();
-            server.core_busy_ticks =
-                server.core.zip(machine).and_then(|(core, machine)| Some(machine.cores.get(&core)?.busy));
+            server.core_rest = server.core.zip(machine).and_then(|(core, machine)| {
+                let cpu = machine.cores.get(&core)?;
+                Some(Rest { at_ns: machine.at_ns, rest_ns: ticks_to_ns(cpu.idle + cpu.steal) })
+            });
         }
         (server.processes > 0).then_some(server)
     }
@@ -64,16 +83,24 @@ impl Server {
     /// What was used between `before` and this.
     #[must_use]
     pub fn since(&self, before: &Server) -> ServerUsage {
-        let busy = self.core_busy_ticks.zip(before.core_busy_ticks);
+        let rest = self.core_rest.zip(before.core_rest);
+        let cpu_ns = self.cpu_ns.saturating_sub(before.cpu_ns);
+        let user_ticks = self.user_ticks.saturating_sub(before.user_ticks);
+        let system_ticks = self.system_ticks.saturating_sub(before.system_ticks);
+        let user_share = user_ticks as f64 / (user_ticks + system_ticks).max(1) as f64;
+        let user_ns = (cpu_ns as f64 * user_share) as u64;
         ServerUsage {
             pid: self.pid,
             processes: self.processes,
-            user_ns: ticks_to_ns(self.user_ticks.saturating_sub(before.user_ticks)),
-            system_ns: ticks_to_ns(self.system_ticks.saturating_sub(before.system_ticks)),
+            user_ns,
+            system_ns: cpu_ns.saturating_sub(user_ns),
             context_switches: self.switches.saturating_sub(before.switches),
             rss_bytes: self.rss_bytes,
             core: self.core.filter(|core| before.core == Some(*core)),
-            core_busy_ns: busy.map(|(after, before)| ticks_to_ns(after.saturating_sub(before))),
+            core_busy_ns: rest.map(|(after, before)| {
+                let elapsed_ns = after.at_ns.saturating_sub(before.at_ns);
+                elapsed_ns.saturating_sub(after.rest_ns.saturating_sub(before.rest_ns))
+            }),
         }
     }
 }
@@ -82,10 +109,10 @@ impl Machine {
     /// Reads `/proc/stat`.
     #[must_use]
     pub fn read() -> Option<Machine> {
-        Machine::parse(&read("/proc/stat")?)
+        Machine::parse(&read("/proc/stat")?, crate::engine::monotonic_ns())
     }
 
-    fn parse(text: &str) -> Option<Machine> {
+    fn parse(text: &str, at_ns: u64) -> Option<Machine> {
         let mut all = None;
         let mut cores = BTreeMap::new();
         for (name, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
@@ -99,7 +126,7 @@ impl Machine {
                 None => {}
             }
         }
-        Some(Machine { all: all?, cores })
+        Some(Machine { at_ns, all: all?, cores })
     }
 
     /// The share of the time since `before` that the hypervisor gave to others.
@@ -126,6 +153,9 @@ struct Stat {
     /// Own time and that of the children that were reaped.
     user_ticks: u64,
     system_ticks: u64,
+    /// The two, without the children's.
+    own_ticks: u64,
+    reaped_ticks: u64,
     rss_pages: u64,
 }
 
@@ -136,8 +166,27 @@ impl Stat {
         let fields: Vec<u64> = rest.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect();
         // The state, which is field 3 of the page, is number 0 here.
         let field = |number: usize| fields.get(number - 3).copied();
-        Some(Stat { user_ticks: field(14)? + field(16)?, system_ticks: field(15)? + field(17)?, rss_pages: field(24)? })
+        let [user, system, reaped_user, reaped_system] = [field(14)?, field(15)?, field(16)?, field(17)?];
+        Some(Stat {
+            user_ticks: user + reaped_user,
+            system_ticks: system + reaped_system,
+            own_ticks: user + system,
+            reaped_ticks: reaped_user + reaped_system,
+            rss_pages: field(24)?,
+        })
     }
+}
+
+/// The children of this process, the ended ones that nobody has reaped too.
+#[must_use]
+pub fn children() -> Vec<u32> {
+    let me = std::process::id();
+    tree(me).into_iter().filter(|process| *process != me && parent(*process) == Some(me)).collect()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let stat = read(&format!("/proc/{process}/stat"))?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A process and what descends from it.
@@ -203,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_process_is_read_whatever_its_name() {
-        let expected = Stat { user_ticks: 44, system_ticks: 66, rss_pages: 77 };
+        let expected = Stat { user_ticks: 44, system_ticks: 66, own_ticks: 33, reaped_ticks: 77, rss_pages: 77 };
         assert_eq!(Stat::parse(STAT), Some(expected));
         assert_eq!(Stat::parse("42 (x"), None);
         assert_eq!(Stat::parse("42 (x) S 1"), None);
@@ -213,14 +262,29 @@ mod tests {
     fn the_machine_is_read_core_by_core() {
         let machine = |steal: u64| {
             let text = format!("cpu  10 1 20 100 5 2 3 {steal} 0 0\ncpu0 1 0 2 50 0 0 0 0 0 0\nintr 1\n");
-            Machine::parse(&text).unwrap()
+            Machine::parse(&text, 5).unwrap()
         };
         assert_eq!(machine(0).all, Cpu { busy: 36, idle: 105, steal: 0 });
         assert_eq!(machine(0).cores[&0].busy, 3);
         assert_eq!(machine(9).steal_share_since(&machine(9)), None);
         let later = Machine { all: Cpu { busy: 81, idle: 150, steal: 10 }, ..machine(0) };
         assert_eq!(later.steal_share_since(&machine(0)), Some(0.1));
-        assert_eq!(Machine::parse("nothing"), None);
+        assert_eq!(Machine::parse("nothing", 0), None);
+    }
+
+    #[test]
+    fn a_busy_core_is_one_that_did_not_rest() {
+        let at = |at_ns, rest_ns, cpu_ns| Server {
+            cpu_ns,
+            user_ticks: cpu_ns / 100,
+            core: Some(1),
+            core_rest: Some(Rest { at_ns, rest_ns }),
+            ..Server::default()
+        };
+        let used = at(5_000, 1_500, 900).since(&at(3_000, 1_000, 100));
+        assert_eq!((used.core_busy_ns, used.user_ns, used.system_ns, used.core), (Some(1_500), 800, 0, Some(1)));
+        // Rest is written down in ticks, and may be ahead of the clock.
+        assert_eq!(at(1_000, 9_000, 0).since(&at(500, 0, 0)).core_busy_ns, Some(0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod json;
 pub mod merge;
 pub mod progress;
 mod show;
-mod spectrum;
+pub(crate) mod spectrum;
 mod style;
 mod summary;
 pub mod svg;
