@@ -138,6 +138,22 @@ fn a_log_that_is_made_is_that_users_and_another_must_be_writable() {
 }
 
 #[test]
+fn a_folder_that_user_may_not_enter_is_named() {
+    if !is_root() {
+        return;
+    }
+    let (name, uid, _) = nobody();
+    let site = site().file("closed/index.html", "root's");
+    let closed = site.at("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let launch = Launch::bare(Command::new(Launch::binary()), site.root()).arg_os(&closed);
+    let exit = launch.args(["--port", "0", "--user", &name]).fails();
+    assert_eq!(exit.code, Some(3), "{}", exit.output);
+    let what = format!("permission denied; the server's user (uid {uid}) may not enter it");
+    assert_eq!(exit.output, format!("ucaffeine: cannot open {}: {what}\n", closed.display()));
+}
+
+#[test]
 fn who_cannot_be_become_is_named() {
     let site = site();
     let table = [

@@ -176,6 +176,14 @@ impl std::fmt::Display for StartError {
             StartError::Uring(why) => {
                 write!(f, "{why}; there is no other engine yet (epoll is not built into this version)")
             }
+            StartError::Site { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+                let uid = rustix::process::geteuid().as_raw();
+                write!(
+                    f,
+                    "cannot open {}: permission denied; the server's user (uid {uid}) may not enter it",
+                    path.display()
+                )
+            }
             StartError::Site { path, error } => write!(f, "cannot open {}: {error}", path.display()),
             StartError::Log { path, error } => write!(f, "cannot open the access log {}: {error}", path.display()),
             StartError::Bounds(why) => write!(f, "programs cannot be run as asked: {why}"),

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 
+use rustix::fs::Access;
+
 use crate::rt::confine::User;
 
 use super::StartError;
@@ -31,7 +33,20 @@ pub(super) fn give_up_root(user: &User, options: &Options) -> Result<(), StartEr
         hand_over(path, user).map_err(|error| StartError::Log { path: path.clone(), error })?;
     }
     let name = options.user.clone().unwrap_or_default();
-    user.assume().map_err(|why| StartError::User { user: name, why })
+    user.assume().map_err(|why| StartError::User { user: name, why })?;
+    may_enter(options)
+}
+
+/// What root could enter when the settings were read, that user may not: opening a folder to look things up beneath it does not
+/// tell (O_PATH), and then every request would be refused.
+fn may_enter(options: &Options) -> Result<(), StartError> {
+    let sites = options.sites.iter();
+    let mut places =
+        sites.flat_map(|site| std::iter::once(&site.root).chain(site.mounts.iter().map(|mount| &mount.target)));
+    places.try_for_each(|path| {
+        let entered = rustix::fs::access(path, Access::EXEC_OK);
+        entered.map_err(|error| StartError::Site { path: path.clone(), error: error.into() })
+    })
 }
 
 /// Makes a file that is that user's. One that is there is as somebody wants it.
