@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::http::limits::Limits;
 use crate::site::headers::Rules;
@@ -36,6 +37,19 @@ pub struct Options {
     pub files: FileOptions,
     /// Where a line per request goes.
     pub access_log: AccessLog,
+    /// Slowness on purpose.
+    pub inject: Inject,
+}
+
+/// What a server is slowed down by, for proving that a measurement finds it. By default nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Inject {
+    /// How long an answer is held back, while the core serves others. Zero: never.
+    pub delay: Duration,
+    /// How many of a million answers are.
+    pub delayed_per_million: u32,
+    /// How long the core is kept busy for each that comes. Zero: not at all.
+    pub spin: Duration,
 }
 
 /// One address to listen on.
@@ -278,6 +292,7 @@ impl Default for Options {
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
+            inject: Inject::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::rt::time::Instant;
 use super::access_log::AccessLog;
 use super::cgi::{Admission, Bounds};
 use super::conn;
+use super::inject::Injector;
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
 use super::places::Places;
@@ -67,6 +68,7 @@ pub(super) struct Worker {
     /// What cold files are read into, once there was one.
     pub(super) cold: OnceCell<ReadBuffers>,
     pub(super) zero_copy: ZeroCopy,
+    pub(super) inject: Option<Injector>,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
     clock: Clock,
@@ -113,6 +115,7 @@ impl Worker {
             listing_bytes: Arc::default(),
             cold: OnceCell::new(),
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
+            inject: Injector::new(shared.options.inject),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),
