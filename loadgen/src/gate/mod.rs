@@ -1,0 +1,7 @@
+//! The gate: tells a regression from noise, and is not easily alarmed. What it does and how well: docs/gate.md.
+//!
+//! [`stats`], [`metric`], [`verdict`] and [`replay`] only decide; the rest measures and reports.
+
+pub mod metric;
+pub mod stats;
+pub mod verdict;
