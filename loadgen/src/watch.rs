@@ -12,6 +12,7 @@ pub struct Server {
     processes: u32,
     user_ticks: u64,
     system_ticks: u64,
+    run_ns: Option<u64>,
     switches: u64,
     rss_bytes: u64,
     core: Option<u32>,
@@ -46,6 +47,9 @@ impl Server {
             server.system_ticks += stat.system_ticks;
             server.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
             for thread in entries(&format!("/proc/{process}/task")) {
+                if let Some(run_ns) = run_ns(process, thread) {
+                    *server.run_ns.get_or_insert(0) += run_ns;
+                }
                 let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
                 server.switches += number_of(&status, "voluntary_ctxt_switches:").unwrap_or(0);
                 server.switches += number_of(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
@@ -70,6 +74,7 @@ impl Server {
             processes: self.processes,
             user_ns: ticks_to_ns(self.user_ticks.saturating_sub(before.user_ticks)),
             system_ns: ticks_to_ns(self.system_ticks.saturating_sub(before.system_ticks)),
+            run_ns: self.run_ns.zip(before.run_ns).map(|(after, before)| after.saturating_sub(before)),
             context_switches: self.switches.saturating_sub(before.switches),
             rss_bytes: self.rss_bytes,
             core: self.core.filter(|core| before.core == Some(*core)),
@@ -138,6 +143,11 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3).copied();
         Some(Stat { user_ticks: field(14)? + field(16)?, system_ticks: field(15)? + field(17)?, rss_pages: field(24)? })
     }
+}
+
+/// How long a thread was on a CPU: the first number of its schedstat (the kernel's Documentation/scheduler/sched-stats.rst).
+fn run_ns(process: u32, thread: u32) -> Option<u64> {
+    read(&format!("/proc/{process}/task/{thread}/schedstat"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// A process and what descends from it.
