@@ -51,7 +51,7 @@ pub struct Machine {
 pub struct Calibrated {
     /// How many A/A pairs there were.
     pub pairs: usize,
-    /// The standard deviation of what they differ by, as a natural logarithm.
+    /// How far what they differ by lies apart ([`stats::spread`]), as a natural logarithm.
     pub spread: Each<f64>,
     /// How much worse each may get, as a share.
     pub margin: Margins,
@@ -71,7 +71,7 @@ impl Calibrated {
     #[must_use]
     pub fn of(differences: &[Difference]) -> Calibrated {
         let spread = FLOORS.map(|metric, _| {
-            stats::deviation(&differences.iter().map(|difference| difference.of(metric)).collect::<Vec<_>>())
+            stats::spread(&differences.iter().map(|difference| difference.of(metric)).collect::<Vec<_>>())
         });
         // Up to the next tenth of a percent.
         let margin = FLOORS.map(|metric, floor: f64| floor.max((spread.of(metric).exp_m1() * 1e3).ceil() / 1e3));
@@ -186,9 +186,9 @@ mod tests {
     fn a_margin_is_its_floor_or_the_spread_whichever_is_larger() {
         let pair = |by: f64| Difference { latency: by, p99: 3.0 * by, cpu: 0.0 };
         let calibrated = Calibrated::of(&[pair(0.1), pair(-0.1), pair(0.1), pair(-0.1)]);
-        // The deviation of those is 0.11547: 12.24 %.
-        assert!((calibrated.spread.latency - 0.11547).abs() < 1e-5);
-        assert_eq!(calibrated.margin, Margins { latency: 0.123, p99: 0.414, cpu: 0.03 });
+        // The median distance is 0.1, and 0.14826 of a logarithm is 16.0 %.
+        assert!((calibrated.spread.latency - 0.14826).abs() < 1e-9);
+        assert_eq!(calibrated.margin, Margins { latency: 0.16, p99: 0.561, cpu: 0.03 });
         assert_eq!(Calibrated::of(&[]).margin, FLOORS);
     }
 

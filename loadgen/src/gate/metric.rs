@@ -8,7 +8,7 @@ use crate::record::Hist;
 /// The trimmed mean leaves out so much at each end.
 const TRIM: f64 = 0.05;
 /// The tail that is guarded.
-const TAIL: f64 = 0.99;
+pub(super) const TAIL: f64 = 0.99;
 
 /// What may get worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::metric::{self, Difference, Logs};
 use super::server::{Arm, Cpus, Server};
 use crate::plan::Plan;
-use crate::record::{Hist, Run};
+use crate::record::{Hist, Interval, Run};
 use crate::rng::Rng;
 use crate::schedule::{Arrivals, Bounds, Load, Rate};
 use crate::selfcheck;
@@ -26,6 +26,8 @@ const CAPACITY_TIME: Duration = Duration::from_secs(1);
 /// The 99th percentile of the schedule lag may be this share of the median. A run of its own is held to a tenth; both arms of a pair are
 /// late by the same generator, and at 20 us of latency a tenth is less than one send takes.
 const LAG_SHARE_MAX: f64 = 1.0;
+/// A trial is cut into these. Long enough for a 99th percentile at thousands of requests a second, short enough that most see no stall.
+const WINDOW: Duration = Duration::from_millis(20);
 /// The arms of a pair must not differ by more requests than this.
 const REQUESTS_APART_MAX: f64 = 0.01;
 
@@ -60,6 +62,8 @@ pub struct Bench {
     pub time: Duration,
     /// Requests a second.
     pub rate: f64,
+    /// No pair begins after that.
+    pub deadline: Option<Instant>,
     /// What is served.
     site: Site,
 }
@@ -67,7 +71,7 @@ pub struct Bench {
 /// What came of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Response times.
+    /// Response times, in the calm half of its windows.
     pub response: Hist,
     /// The server's CPU time for each request.
     pub cpu_ns_per_request: f64,
@@ -121,7 +125,7 @@ impl Bench {
         ucaffeine::rt::net::raise_descriptor_limit();
         let site = Site::make(scenario.body_bytes).map_err(|error| failed(format!("a folder to serve: {error}")))?;
         let cpus = Cpus::choose().map_err(failed)?;
-        let mut bench = Bench { scenario, cpus, warmup, time: CAPACITY_TIME, rate: 0.0, site };
+        let mut bench = Bench { scenario, cpus, warmup, time: CAPACITY_TIME, rate: 0.0, deadline: None, site };
         let capacity = bench.load(base, Load::Closed, 1)?.requests_per_second();
         // Rounded down to two digits, so that the report can say it.
         let half = capacity * LOAD_SHARE;
@@ -140,7 +144,7 @@ impl Bench {
         let site = Site::make(scenario.body_bytes);
         let site = site.map_err(|error| Failure::Failed(format!("a folder to serve: {error}")))?;
         let cpus = Cpus::choose().map_err(Failure::Failed)?;
-        Ok(Bench { scenario, cpus, warmup, time, rate, site })
+        Ok(Bench { scenario, cpus, warmup, time, rate, deadline: None, site })
     }
 
     /// Both arms, in an order by chance. What cannot be believed is measured once more.
@@ -155,6 +159,9 @@ impl Bench {
     }
 
     fn pair_once(&self, base: &Arm, head: &Arm, rng: &mut Rng) -> Result<Pair, Failure> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Failure::Invalid(String::from("the time that it was given is over")));
+        }
         let (base_first, seed) = (rng.below(2) == 0, rng.next());
         let [first, second] = if base_first { [base, head] } else { [head, base] };
         let (first, second) = (self.trial(first, seed)?, self.trial(second, seed)?);
@@ -179,7 +186,8 @@ impl Bench {
         let server = run.facts.server.as_ref();
         let cpu_ns = server.map(|server| server.run_ns.unwrap_or_else(|| server.cpu_ns()));
         let cpu_ns = cpu_ns.ok_or_else(|| Failure::Failed(format!("{} could not be watched", arm.name)))?;
-        Ok(Trial { response: run.latency.response, cpu_ns_per_request: cpu_ns as f64 / requests as f64, requests })
+        let response = calm_half(&run.intervals, WINDOW).map_err(Failure::Failed)?;
+        Ok(Trial { response, cpu_ns_per_request: cpu_ns as f64 / requests as f64, requests })
     }
 
     fn validity(&self, run: &Run) -> Validity {
@@ -198,9 +206,23 @@ impl Bench {
         let bounds = Bounds { duration_ns: (self.warmup + self.time).as_nanos() as u64, requests: u64::MAX };
         let plan = selfcheck::plan(&format!("{url}{FILE}"), load, self.scenario.connections, bounds)?;
         let warmup_ns = self.warmup.as_nanos() as u64;
-        let interval = self.time;
-        Ok(Plan { verify: Verify::Sum, warmup_ns, cpus: vec![self.cpus.generator], interval, seed, ..plan })
+        let (cpus, interval) = (vec![self.cpus.generator], WINDOW);
+        Ok(Plan { verify: Verify::Sum, warmup_ns, cpus, interval, seed, ..plan })
     }
+}
+
+/// The half of the windows with the lowest 99th percentile, as one histogram. A stall of some milliseconds, which another process
+/// on the machine causes some times a second, is in a few windows and moves the 99th percentile of a whole trial tenfold; what the server
+/// does is in all of them. What strikes fewer than half of the windows is not seen.
+fn calm_half(intervals: &[Interval], window: Duration) -> Result<Hist, String> {
+    // The first and the last may be shorter.
+    let whole = intervals.iter().filter(|interval| interval.duration_ns as f64 > 0.9 * window.as_nanos() as f64);
+    let windows = whole.map(|interval| interval.response.unpack()).collect::<Result<Vec<Hist>, String>>();
+    let mut windows: Vec<Hist> = windows?.into_iter().filter(|hist| !hist.is_empty()).collect();
+    windows.sort_by_key(|hist| hist.at_quantile(metric::TAIL));
+    let mut all = Hist::durations();
+    windows.iter().take(windows.len().div_ceil(2)).for_each(|hist| all.add(hist));
+    Ok(all)
 }
 
 const FILE: &str = "file.bin";
@@ -242,4 +264,32 @@ impl Drop for Site {
 
 fn remove(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::PackedHist;
+
+    #[test]
+    fn stalls_in_a_few_windows_are_left_out_and_what_is_in_all_is_not() {
+        let window = |stalled: bool, duration_ns: u64| {
+            let mut hist = Hist::durations();
+            for n in 0..1_000_u64 {
+                let tail = if n % 50 == 0 { 200_000 } else { 0 };
+                hist.record(20_000 + tail + if stalled { 5_000_000 } else { 0 });
+            }
+            Interval {
+                duration_ns,
+                response: PackedHist::pack(&hist),
+                ..crate::report::samples::closed().intervals[0].clone()
+            }
+        };
+        let intervals: Vec<Interval> =
+            (0..10).map(|n| window(n % 4 == 1, 20_000_000)).chain([window(false, 1_000)]).collect();
+        let calm = calm_half(&intervals, Duration::from_millis(20)).expect("histograms");
+        // 7 of 10 are calm, 5 are taken; the short one at the end is no window.
+        assert_eq!(calm.count(), 5_000);
+        assert!(calm.max() < 230_000 && calm.at_quantile(0.99) > 210_000, "{calm:?}");
+    }
 }
