@@ -166,10 +166,8 @@ fn instructions(program: &Path) -> Result<Option<Instructions>, String> {
     let (calls, _) = output(Command::new(program).arg("calls"))?;
     let compiler = compiler(program)?;
     let processor = crate::record::Host::read().cpu_model;
-    let mut found = Instructions {
-        counted_with: format!("{compiler}, {}, {processor}", valgrind.trim()),
-        calls: BTreeMap::new(),
-    };
+    let mut found =
+        Instructions { counted_with: format!("{compiler}, {}, {processor}", valgrind.trim()), calls: BTreeMap::new() };
     for name in calls.lines() {
         let [few, many] = ROUNDS.map(|rounds| callgrind(program, name, rounds));
         let per_call = (many? - few?) / (ROUNDS[1] - ROUNDS[0]) as f64;
