@@ -29,6 +29,10 @@ const PURE: &[&str] = &["http", "site"];
 
 /// The parts of the load generator that only decide.
 const PURE_IN_LOADGEN: &[&str] = &[
+    "loadgen/src/gate/metric.rs",
+    "loadgen/src/gate/replay.rs",
+    "loadgen/src/gate/stats.rs",
+    "loadgen/src/gate/verdict.rs",
     "loadgen/src/plan.rs",
     "loadgen/src/reader",
     "loadgen/src/rng.rs",
