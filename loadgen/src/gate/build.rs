@@ -35,7 +35,7 @@ impl Drop for Worktree<'_> {
     }
 }
 
-/// Builds `ucaffeine` of that source in release, and puts it at `work/NAME`. What both builds share is compiled once.
+/// Builds `ucaffeine` of that source in release, and puts it at `work/NAME`.
 ///
 /// # Errors
 /// A line that says what failed.
@@ -60,7 +60,7 @@ pub fn build(repository: &Path, source: &Source, work: &Path, name: &str) -> Res
         (_, Some(worktree)) => worktree.folder.clone(),
         (_, None) => unreachable!("a revision has a worktree"),
     };
-    let target = work.join("build");
+    let target = work.join(target_of(&sources).map_err(at)?);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(&sources).args(["build", "--release", "--locked", "--bin", "ucaffeine"]);
     cargo.arg("--target-dir").arg(&target).stdin(Stdio::null()).stdout(Stdio::null());
@@ -73,6 +73,13 @@ pub fn build(repository: &Path, source: &Source, work: &Path, name: &str) -> Res
     let program = work.join(name);
     std::fs::copy(target.join("release/ucaffeine"), &program).map_err(at)?;
     Ok(program)
+}
+
+/// A target folder for each folder of sources. Cargo tells packages apart by their place within their workspace and by times, so two
+/// checkouts that shared one would be taken for each other; a worktree that is made anew has new times.
+fn target_of(sources: &Path) -> std::io::Result<String> {
+    let path = sources.canonicalize()?;
+    Ok(format!("build-{:08x}", crc32fast::hash(path.as_os_str().as_encoded_bytes())))
 }
 
 /// A revision's short name, or as it was given.

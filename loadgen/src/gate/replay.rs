@@ -62,8 +62,11 @@ pub fn injected(trial: &Trial, shift: Shift) -> Trial {
                 owed += count as f64 * share;
                 let late = (owed as u64).min(count);
                 owed -= late as f64;
-                out.record_n(value + ns, late);
-                out.record_n(value, count - late);
+                // Of nothing, a cell would still be the largest.
+                for (value, count) in [(value + ns, late), (value, count - late)].into_iter().filter(|cell| cell.1 > 0)
+                {
+                    out.record_n(value, count);
+                }
             };
             (cells(change), 1.0)
         }
