@@ -1,11 +1,13 @@
 //! What was typed. The flags and their help follow from the tables in [`config`](crate::config); nothing is judged here.
 
+mod inject;
 mod instances;
 pub(crate) mod top;
 
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use ucaffeine::serve::options::Inject;
 
 use crate::config::{CONFIG_VARIABLE, Given, Group, Kind, LIMITS, Layer, Limit, NONE, Origin, SETTINGS, Setting};
 
@@ -20,6 +22,8 @@ pub(crate) struct Typed {
     /// `--name`.
     pub(crate) name: Option<OsString>,
     pub(crate) action: Action,
+    /// `--inject-delay` and `--inject-spin`, which are hidden.
+    pub(crate) inject: Inject,
 }
 
 /// Reads the command line; the error is also how `--help` and `--version` answer.
@@ -41,7 +45,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Typ
     }
     let file = matches.get_one::<OsString>("config").map(|text| given("config", text.clone()));
     let name = matches.get_one::<OsString>("name").cloned();
-    Ok(Typed { flags, file, name, action: instances::action(&matches) })
+    Ok(Typed { flags, file, name, action: instances::action(&matches), inject: inject::of(&matches) })
 }
 
 /// The positional argument; another spelling of `--path`.
@@ -93,7 +97,7 @@ pub(crate) fn command() -> Command {
                 .help("Say what would be done and why: CPUs, engine, every setting and limit; then exit")
                 .help_heading(serving),
         );
-    instances::add(command)
+    inject::add(instances::add(command))
         .args(SETTINGS.iter().filter(|setting| setting.group != Group::Serving).map(setting_arg))
         .args(LIMITS.iter().map(limit_arg))
         .mut_arg("no-cgi", |arg| arg.conflicts_with("cgi"))

@@ -90,7 +90,8 @@ fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> E
     match Config::resolve(typed.flags, typed.file, environment, defaults) {
         Err(problems) => refused(&problems),
         Ok(config) if let Some(json) = explain => self::explain(&config, json),
-        Ok(config) => {
+        Ok(mut config) => {
+            config.options.inject = typed.inject;
             // Fails only when there is no subscriber any more.
             let _ = level.reload(config.log_level);
             log::format::set(config.log_form);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use loadgen::bench;
 use loadgen::cli::{self, Asked};
+use loadgen::gate::cli::Ended;
 use loadgen::plan::Plan;
 use loadgen::record::Run;
 use loadgen::report::progress::{self, Progress, View};
@@ -17,7 +18,7 @@ use loadgen::schedule::{Load, Rate};
 use loadgen::search::{Search, Step};
 use loadgen::session::{self, About};
 use loadgen::verdict::{Outcome, judge};
-use loadgen::{prepare, selfcheck};
+use loadgen::{gate, prepare, selfcheck};
 
 /// Where `--find-max` begins: a rate that every server keeps.
 const FIND_FROM: f64 = 1_000.0;
@@ -57,6 +58,7 @@ pub(crate) fn main(words: Vec<OsString>) -> ExitCode {
             let out = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| PathBuf::from("-"));
             print(report::merge(&files(matches), &out, &Style::of_stdout()))
         }
+        Some(("gate", matches)) => gated(gate::cli::run(matches)),
         Some((_, matches)) => check_self(matches.get_flag("unoptimised")),
     };
     let exit = done.unwrap_or_else(|Stop(exit, why)| {
@@ -115,6 +117,7 @@ pub(crate) fn command() -> Command {
         .subcommand(
             Command::new("selfcheck").about("Measure servers that delay as scripted, and compare").arg(unoptimised),
         )
+        .subcommand(gate::cli::command())
 }
 
 const AFTER: &str = "Without --rate or --ramp it is a closed loop: each connection sends when it has its answer. \
@@ -234,6 +237,16 @@ fn check_self(unoptimised: bool) -> Result<Exit, Stop> {
     let findings = selfcheck::run().map_err(|why| Stop(Exit::Failed, why))?;
     findings.iter().for_each(|finding| println!("{finding}"));
     Ok(if findings.iter().all(|finding| finding.holds()) { Exit::Ok } else { Exit::Invalid })
+}
+
+fn gated(ended: Ended) -> Result<Exit, Stop> {
+    match ended {
+        Ended::Pass => Ok(Exit::Ok),
+        Ended::Regression => Ok(Exit::Breached),
+        Ended::Failed(why) => Err(Stop(Exit::Failed, why)),
+        Ended::Usage(why) => Err(Stop(Exit::Usage, why)),
+        Ended::Invalid(why) => Err(Stop(Exit::Invalid, format!("INVALID: {why}"))),
+    }
 }
 
 /// Numbers of a debug build are those of the debug build.

@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod cli;
 pub mod engine;
+pub mod gate;
 pub mod plan;
 pub mod prepare;
 pub mod reader;

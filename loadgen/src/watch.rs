@@ -15,6 +15,7 @@ pub struct Server {
     /// How it is shared out, in ticks.
     user_ticks: u64,
     system_ticks: u64,
+    run_ns: Option<u64>,
     switches: u64,
     rss_bytes: u64,
     core: Option<u32>,
@@ -55,20 +56,22 @@ impl Server {
             server.processes += 1;
             server.user_ticks += stat.user_ticks;
             server.system_ticks += stat.system_ticks;
-            let mut run_ns = 0;
+            let mut threads_ns = 0;
             server.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
             for thread in entries(&format!("/proc/{process}/task")) {
+                if let Some(ns) = run_ns(process, thread) {
+                    *server.run_ns.get_or_insert(0) += ns;
+                    threads_ns += ns;
+                }
                 let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
                 server.switches += number_of(&status, "voluntary_ctxt_switches:").unwrap_or(0);
                 server.switches += number_of(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
                 // A thread that is pinned to one CPU: that is the server's core, if there is only one.
                 cores.extend(number_of(&status, "Cpus_allowed_list:"));
-                let schedstat = read(&format!("/proc/{process}/task/{thread}/schedstat")).unwrap_or_default();
-                run_ns += schedstat.split(' ').next().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
             }
             // Ticks are cut off, which is too much of a short run; what the threads say is exact, but leaves out those
             // that have ended. Neither is ever too large.
-            server.cpu_ns += ticks_to_ns(stat.own_ticks).max(run_ns) + ticks_to_ns(stat.reaped_ticks);
+            server.cpu_ns += ticks_to_ns(stat.own_ticks).max(threads_ns) + ticks_to_ns(stat.reaped_ticks);
         }
         if let [core] = cores.into_iter().collect::<Vec<u64>>()[..] {
             server.core = u32::try_from(core).ok();
@@ -94,6 +97,7 @@ impl Server {
             processes: self.processes,
             user_ns,
             system_ns: cpu_ns.saturating_sub(user_ns),
+            run_ns: self.run_ns.zip(before.run_ns).map(|(after, before)| after.saturating_sub(before)),
             context_switches: self.switches.saturating_sub(before.switches),
             rss_bytes: self.rss_bytes,
             core: self.core.filter(|core| before.core == Some(*core)),
@@ -187,6 +191,11 @@ pub fn children() -> Vec<u32> {
 fn parent(process: u32) -> Option<u32> {
     let stat = read(&format!("/proc/{process}/stat"))?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How long a thread was on a CPU: the first number of its schedstat (the kernel's Documentation/scheduler/sched-stats.rst).
+fn run_ns(process: u32, thread: u32) -> Option<u64> {
+    read(&format!("/proc/{process}/task/{thread}/schedstat"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// A process and what descends from it.

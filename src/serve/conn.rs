@@ -73,6 +73,11 @@ fn serve(link: &mut Link, worker: &Rc<Worker>, seat: &SeatGuard<'_>) -> impl Fut
                 Usual::Receive { until } => {
                     transfer::flush_and_listen(link, worker).await?;
                     receive(link, worker, seat, until).await?;
+                    if let Some(inject) = &worker.inject
+                        && let Some(delay) = inject.disturb()
+                    {
+                        Box::pin(delay).await;
+                    }
                 }
                 Usual::Close { linger } => return Ok(Farewell::of(link, linger)),
                 Usual::Sending(sending) => {

@@ -20,6 +20,7 @@ mod conn;
 mod error_page;
 mod file_cache;
 mod holder;
+mod inject;
 mod input;
 mod learn;
 mod link;

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::http::limits::Limits;
 use crate::http::trust::Trusted;
@@ -55,6 +56,19 @@ pub struct Options {
     pub conns_per_ip_max: Option<u32>,
     /// `USER` or `USER:GROUP`, whom the whole process becomes once it listens, for good. `None`: it stays who it is. Needs root.
     pub user: Option<String>,
+    /// Slowness on purpose.
+    pub inject: Inject,
+}
+
+/// What a server is slowed down by, for proving that a measurement finds it. By default nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Inject {
+    /// How long an answer is held back, while the core serves others. Zero: never.
+    pub delay: Duration,
+    /// How many of a million answers are.
+    pub delayed_per_million: u32,
+    /// How long the core is kept busy for each that comes. Zero: not at all.
+    pub spin: Duration,
 }
 
 /// Where the PROXY protocol is spoken. It is nowhere guessed: there it is required, elsewhere it is no HTTP.
@@ -337,6 +351,7 @@ impl Default for Options {
             proxy_protocol: ProxyProtocol::default(),
             conns_per_ip_max: None,
             user: None,
+            inject: Inject::default(),
         }
     }
 }

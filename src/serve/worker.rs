@@ -24,6 +24,7 @@ use super::access_log::AccessLog;
 use super::auth;
 use super::cgi::Admission;
 use super::conn;
+use super::inject::Injector;
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
 use super::origin;
@@ -72,6 +73,7 @@ pub(super) struct Worker {
     pub(super) zero_copy: ZeroCopy,
     /// Passwords that are being verified.
     pub(super) verifying: Places,
+    pub(super) inject: Option<Injector>,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
     /// Somebody wants to know who a connection is from.
@@ -130,6 +132,7 @@ impl Worker {
             cold: OnceCell::new(),
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
             verifying: auth::places(),
+            inject: Injector::new(shared.options.inject),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock::default(),
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),

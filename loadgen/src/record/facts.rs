@@ -95,6 +95,9 @@ pub struct ServerUsage {
     pub user_ns: u64,
     /// System time.
     pub system_ns: u64,
+    /// How long the threads that are there at the end were on a CPU, to the nanosecond; the two above come in ticks.
+    #[serde(default)]
+    pub run_ns: Option<u64>,
     /// Context switches, voluntary and not.
     pub context_switches: u64,
     /// Resident memory at the end.

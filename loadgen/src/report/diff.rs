@@ -98,7 +98,12 @@ pub fn diff(names: (&str, &str), a: &Run, b: &Run, style: &Style) -> String {
 /// The shift function as a chart, as far as both runs have something to say.
 #[must_use]
 pub fn chart(names: (&str, &str), a: &Run, b: &Run) -> String {
-    let (a, b) = (&a.latency.response, &b.latency.response);
+    chart_of(names, &a.latency.response, &b.latency.response)
+}
+
+/// The same of two histograms.
+#[must_use]
+pub fn chart_of(names: (&str, &str), a: &Hist, b: &Hist) -> String {
     let span = spectrum::nines(a).min(spectrum::nines(b));
     // Too few for a median: an empty chart.
     let steps = if span > 2f64.log10() { 0..CHART_STEPS + 1 } else { 0..0 };

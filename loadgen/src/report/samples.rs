@@ -137,6 +137,7 @@ fn facts(model: LoadModel) -> RunFacts {
             processes: 1,
             user_ns: 200 * MS,
             system_ns: 900 * MS,
+            run_ns: None,
             context_switches: 4_000,
             rss_bytes: 9 << 20,
             core: Some(0),

@@ -4,4 +4,4 @@ mod slo;
 mod validity;
 
 pub use slo::{Outcome, Slo, SloResult, Term, TermResult};
-pub use validity::{Reason, Validity, Verdict, judge};
+pub use validity::{Reason, Validity, Verdict, judge, judge_with};

@@ -98,10 +98,16 @@ impl Reason {
 /// makes it invalid in a closed loop, too. `errors_max` is how many errors are acceptable.
 #[must_use]
 pub fn judge(run: &Run, strict: bool, errors_max: u64) -> Validity {
+    judge_with(run, strict, errors_max, LAG_SHARE_MAX)
+}
+
+/// The same, with another bound on the lag: a comparison of two runs that were late alike can bear more.
+#[must_use]
+pub fn judge_with(run: &Run, strict: bool, errors_max: u64, lag_share_max: f64) -> Validity {
     let open = run.facts.load.model == LoadModel::Open;
     let generator = [generator_fault(run), steal_fault(run)].into_iter().flatten();
     let generator = generator.map(if open || strict { Reason::invalid } else { Reason::limited });
-    let faults = [emptiness(run), error_fault(run, errors_max), rate_fault(run), lag_fault(run)];
+    let faults = [emptiness(run), error_fault(run, errors_max), rate_fault(run), lag_fault(run, lag_share_max)];
     Validity::of(faults.into_iter().flatten().map(Reason::invalid).chain(generator).collect())
 }
 
@@ -133,14 +139,14 @@ fn rate_fault(run: &Run) -> Option<String> {
     })
 }
 
-fn lag_fault(run: &Run) -> Option<String> {
+fn lag_fault(run: &Run, share_max: f64) -> Option<String> {
     let open = run.facts.load.model == LoadModel::Open;
     let (lag, p50) = (run.generator.lag.at(Percentile::P99)?, run.latency.response.at(Percentile::P50)?);
-    (open && lag as f64 > p50 as f64 * LAG_SHARE_MAX).then(|| {
+    (open && lag as f64 > p50 as f64 * share_max).then(|| {
         let (lag, p50) = (units::duration(lag), units::duration(p50));
         format!(
             "requests were sent late: p99 of the schedule lag is {lag}, over {} of the median of {p50}",
-            units::share(LAG_SHARE_MAX)
+            units::share(share_max)
         )
     })
 }
