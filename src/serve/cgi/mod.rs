@@ -290,7 +290,13 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         }
     };
     worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, escaped, permit)).await
+    let last_words = exchange::last_words(&pipes, &child).await;
+    let ward = reap::Ward::new(Rc::clone(worker), child, escaped, permit);
+    match last_words {
+        Some(last_words) => exchange::report(link, worker, call, &pipes.stdout, ward, last_words).await,
+        // Boxed: most scripts are over by now, and need no room for it.
+        None => Box::pin(exchange::run(link, worker, call, pipes, ward)).await,
+    }
 }
 
 fn status_of(blame: Blame) -> Status {

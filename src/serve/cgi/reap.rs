@@ -48,6 +48,10 @@ impl Ward {
     /// Sees the child off in a task of its own; its place is free when it has gone. `exit`: it has been reaped already.
     pub(super) fn dismiss(mut self, errors: Errors, journal: Rc<Journal>, exit: Option<ExitStatus>, leave: Leave) {
         let Some(child) = self.child.take() else { return };
+        if let (Leave::Alone, Some(status), true) = (leave, exit, errors.have_ended()) {
+            tell_failure(&journal, Some(child.reaped(status).status));
+            return;
+        }
         let mut errors = errors;
         rt::spawn_detached(async move {
             let times = Times::of(&self.worker.options.cgi);
@@ -61,10 +65,7 @@ impl Ward {
             // `None`: somebody else has reaped it.
             let exited = beside(&mut errors, seen_off).await;
             if leave == Leave::Alone {
-                let status = exited.as_ref().map(|exited| exited.status);
-                if status.is_some_and(|status| !status.success()) {
-                    journal.info(describe(status));
-                }
+                tell_failure(&journal, exited.as_ref().map(|exited| exited.status));
                 // Whoever still holds stderr has as long as one that holds stdout.
                 if all_logged(&mut errors, times.held).await.is_err() {
                     let escaped = self.escaped.end(&self.worker.cpus, times.patience);
@@ -82,6 +83,12 @@ impl Ward {
             }
             drop(self);
         });
+    }
+}
+
+fn tell_failure(journal: &Journal, status: Option<ExitStatus>) {
+    if status.is_some_and(|status| !status.success()) {
+        journal.info(describe(status));
     }
 }
 
