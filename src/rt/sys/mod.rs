@@ -18,5 +18,6 @@ pub mod sched;
 pub mod signal;
 pub(crate) mod socket;
 pub mod spawn;
+mod standing;
 pub(crate) mod sqe;
 pub(crate) mod user;
