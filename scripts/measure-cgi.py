@@ -21,6 +21,9 @@ spec.loader.exec_module(measure)
 
 BIG_BYTES = 10 << 20
 AT_ONCE = 16
+# What makes a server hold a GiB.
+LARGE_FILES = 32
+LARGE_FILE_BYTES = 32 << 20
 # name: source, flags. The scripts need no C library; the other programs are ours.
 SCRIPTS = {
     "hello": ("hello", []),
@@ -40,6 +43,7 @@ FCGI = """fastcgi_param SCRIPT_FILENAME {site}$fastcgi_script_name; fastcgi_para
 # name: command, and the text of its {config}. A shell where a server needs a second program.
 SERVERS = {
     "ucaffeine": ("target/release/ucaffeine {site} --port {port} --cores 1 --bind 127.0.0.1", ""),
+    "ucaffeine-1g": ("target/release/ucaffeine {site} --port {port} --cores 1 --bind 127.0.0.1 --cache-bytes-max 2GiB --cached-file-bytes-max 64MiB", ""),
     "lighttpd": (
         "lighttpd -D -f {config}",
         'server.document-root = "{site}"\nserver.port = {port}\nserver.bind = "127.0.0.1"\nserver.modules = ("mod_cgi")\n'
@@ -81,7 +85,7 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", default=",".join(CELLS), help=f"of {', '.join(CELLS)}")
-    parser.add_argument("--servers", default=",".join(SERVERS), help=f"of {', '.join(SERVERS)}; those not installed are left out")
+    parser.add_argument("--servers", default=",".join(name for name in SERVERS if name != "ucaffeine-1g"), help=f"of {', '.join(SERVERS)}; those not installed are left out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--server-cpu", type=int, default=0)
@@ -102,14 +106,15 @@ def build(folder):
         bare = ["-static", "-nostdlib", "-fno-stack-protector", *flags]
         subprocess.run(["cc", "-O2", *bare, "-o", scripts / name, HERE / "cgi" / f"{source}.c"], check=True)
     for name in TOOLS:
-        subprocess.run(["cc", "-O2", "-o", folder / name, HERE / "cgi" / f"{name}.c"], check=True)
+        subprocess.run(["cc", "-O2", "-pthread", "-o", folder / name, HERE / "cgi" / f"{name}.c"], check=True)
 
 
 class Server(measure.Server):
     def __init__(self, name, folder, args):
         command, config = SERVERS[name]
-        measure.SERVERS[name] = (command, "/cgi-bin/hello", config)
+        measure.SERVERS[name] = (command, config)
         super().__init__(name, folder, args.server_cpu)
+        self.url += "/cgi-bin/hello"
 
     def wait_until_it_answers(self):
         deadline = time.monotonic() + measure.START_DEADLINE_S
@@ -160,8 +165,8 @@ def per_request(server, script, folder, args):
     return {"cpu_us": (server.cpu_s() - cpu) * 1e6 / done["answers"], "per_s": done["answers"] / done["seconds"]}
 
 
-def loop(how, folder, args, script="hello", count=4000):
-    return answer_of(on(args.server_cpu, [folder / "loop", how, count, folder / "site" / "cgi-bin" / script]))
+def loop(how, folder, args, script="hello", count=4000, held_mib=0):
+    return answer_of(on(args.server_cpu, [folder / "loop", how, count, folder / "site" / "cgi-bin" / script, held_mib]))
 
 
 def interleaved(subjects, args):
@@ -181,6 +186,35 @@ def hello(servers, folder, args):
     subjects = {f"loop {how}": lambda how=how: loop(how, folder, args) for how in ("vfork", "posix_spawn", "fork")}
     subjects |= {name: lambda server=server: per_request(server, "hello", folder, args) for name, server in servers.items()}
     return interleaved(subjects, args)
+
+
+def start(servers, folder, args):
+    """Who starts it, without a server: the process itself, a thread of it, a zygote; and from a process that holds a GiB."""
+    ways = {how: lambda how=how: loop(how, folder, args) for how in ("posix_spawn", "vfork", "thread", "zygote")}
+    large = {f"{how}, 1 GiB": lambda how=how: loop(how, folder, args, held_mib=1024) for how in ("vfork", "thread", "zygote")}
+    # A fork copies the page tables: some of them are enough.
+    large["fork, 1 GiB"] = lambda: loop("fork", folder, args, count=50, held_mib=1024)
+    return interleaved(ways | large, args)
+
+
+def memory(servers, folder, args):
+    """hello from a server as it starts, and from one that holds a GiB of files."""
+    small, large = servers["ucaffeine"], Server("ucaffeine-1g", folder, args)
+    with large:
+        for number in range(LARGE_FILES):
+            (folder / "site" / f"{number}.bin").write_bytes(os.urandom(LARGE_FILE_BYTES))
+        # A file that was written a moment ago is not kept.
+        time.sleep(3)
+        for _ in range(3):
+            for number in range(LARGE_FILES):
+                subprocess.run(["curl", "-fsS", "-o", "/dev/null", "--noproxy", "*", f"http://127.0.0.1:{large.port}/{number}.bin"], check=True)
+        held = {f"{server.name} RSS": {"mib": rss_mib(server), "rounds": []} for server in (small, large)}
+        subjects = {server.name: lambda server=server: per_request(server, "hello", folder, args) for server in (small, large)}
+        return held | interleaved(subjects, args)
+
+
+def rss_mib(server):
+    return int(pathlib.Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def big(script):
@@ -228,7 +262,7 @@ def capacity(server, folder, args):
     return int(done["answers"] / done["seconds"])
 
 
-CELLS = {"hello": hello, "10m": big("big"), "10m-length": big("big-length"), "tail": tail}
+CELLS = {"hello": hello, "10m": big("big"), "10m-length": big("big-length"), "tail": tail, "start": start, "memory": memory}
 
 
 def show(cell, rows):

@@ -505,3 +505,35 @@ fn busy_tasks_do_not_starve_the_kernel() {
         }
     });
 }
+
+/// Their end is a timer that stays from turn to turn (docs/decisions/0029-short-waits.md): each comes, and none too early, in whatever
+/// order they are asked for, and more at once than there are such timers.
+#[test]
+fn short_waits_end() {
+    on_core(small(), || async {
+        for order in [[1, 2, 3, 4, 5, 6, 7, 8, 9, 12], [12, 9, 8, 7, 6, 5, 4, 3, 2, 1], [5, 1, 9, 1, 3, 12, 2, 2, 7, 4]]
+        {
+            let waits: Vec<_> = order
+                .into_iter()
+                .map(|ms| {
+                    rt::spawn(async move {
+                        let began = Instant::fresh();
+                        sleep(Duration::from_millis(ms)).await;
+                        (ms, Instant::fresh().duration_since(began))
+                    })
+                })
+                .collect();
+            for wait in waits {
+                let (ms, took) = wait.await.expect("it sleeps and no more");
+                // Waits are counted from the beginning of a turn, and end with a millisecond of the clock.
+                assert!(took + Duration::from_millis(1) >= Duration::from_millis(ms), "{ms} ms took {took:?}");
+            }
+            // One after the other: each has to be armed again, with those of the others still standing.
+            for ms in order {
+                sleep(Duration::from_millis(ms)).await;
+            }
+        }
+        // With timers that stand, the runtime ends at once.
+        let _ = timeout(Duration::from_millis(1), sleep(Duration::from_millis(9))).await;
+    });
+}

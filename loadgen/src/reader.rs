@@ -5,10 +5,12 @@
 
 mod chunked;
 mod head;
+mod heads;
 
 use std::fmt;
 
 pub use head::Head;
+pub use heads::Heads;
 
 use chunked::Chunked;
 use head::Framing;
@@ -106,13 +108,20 @@ impl Default for Reader {
 
 impl Reader {
     /// The next piece of what `input` holds, which is advanced beyond it; `None` when `input` is used up.
-    /// `to_head`: the request was a HEAD, so that no body follows whatever the head says.
+    /// `to_head`: the request was a HEAD, so that no body follows whatever the head says. `heads`: what was read before, here or
+    /// by another reader.
     ///
     /// # Errors
     /// [`Fault`]: then the connection is of no use any more.
-    pub fn next<'i>(&mut self, input: &mut &'i [u8], to_head: bool) -> Result<Option<Part<'i>>, Fault> {
+    #[inline]
+    pub fn next<'i>(
+        &mut self,
+        heads: &mut Heads,
+        input: &mut &'i [u8],
+        to_head: bool,
+    ) -> Result<Option<Part<'i>>, Fault> {
         match self.state {
-            State::Head => self.head(input, to_head),
+            State::Head => self.head(heads, input, to_head),
             State::Length { left: 0 } => Ok(Some(self.end())),
             State::Length { left } => {
                 let body = self.take(input, usize::try_from(left).unwrap_or(usize::MAX));
@@ -174,9 +183,9 @@ impl Reader {
         self.state != State::Head || !self.split.is_empty()
     }
 
-    fn head<'i>(&mut self, input: &mut &'i [u8], to_head: bool) -> Result<Option<Part<'i>>, Fault> {
+    fn head<'i>(&mut self, heads: &mut Heads, input: &mut &'i [u8], to_head: bool) -> Result<Option<Part<'i>>, Fault> {
         while !input.is_empty() {
-            let Some(head) = self.whole_head(input)? else { return Ok(None) };
+            let Some(head) = self.whole_head(heads, input)? else { return Ok(None) };
             if head.status < 200 {
                 self.interim += 1;
                 if head.status == 101 || self.interim > INTERIM_RESPONSES_MAX {
@@ -197,14 +206,23 @@ impl Reader {
     }
 
     /// Takes a head off the input, if its end is there.
-    fn whole_head(&mut self, input: &mut &[u8]) -> Result<Option<Head>, Fault> {
+    fn whole_head(&mut self, heads: &mut Heads, input: &mut &[u8]) -> Result<Option<Head>, Fault> {
+        if self.split.is_empty()
+            && let Some((len, head)) = heads.recognise(input)
+        {
+            self.take(input, len);
+            return Ok(Some(head));
+        }
         if self.split.is_empty()
             && let Some(len) = head::end_of(input, 0)
         {
             if len > HEAD_BYTES_MAX {
                 return Err(Fault::TooLong);
             }
-            return Head::parse(self.take(input, len)).map(Some);
+            let bytes = self.take(input, len);
+            let head = Head::parse(bytes)?;
+            heads.remember(bytes, head);
+            return Ok(Some(head));
         }
         // Rare: split over two receives. Only then is anything copied.
         let before = self.split.len();

@@ -17,11 +17,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitStatus;
 use std::task::Poll;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 pub use super::spawner::{Child, Command, Exited, NICE_INCREMENT, Priority, SpawnFuture, Spawner, Stdio, orphans};
@@ -143,10 +144,59 @@ impl PipeReader {
         Ok(rustix::pipe::fcntl_setpipe_size(&self.fd, bytes).map(drop)?)
     }
 
+    /// Appends what is there, without waiting for more: `None` if that is nothing, and the pipe still held by a writer. 0: it has
+    /// ended. A whole pipe of the usual size (64 KiB) is read at once, and a short one costs one system call.
+    ///
+    /// # Errors
+    /// None that is known for a pipe.
+    pub fn take_now(&self, into: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let before = into.len();
+        loop {
+            into.reserve(PIECE_BYTES);
+            let room = into.spare_capacity_mut().len();
+            match super::sys::pipe::read_now(&self.fd, into) {
+                Ok(count) if count < room => return Ok(Some(into.len() - before)),
+                Ok(_) => {}
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if into.len() > before => return Ok(Some(into.len() - before)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Whether every writer has closed its end: then what is in the pipe is the rest, and reading it waits for nobody.
     pub fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+    }
+}
+
+/// What [`PipeReader::take_now`] makes room for at a time.
+const PIECE_BYTES: usize = 4 << 10;
+
+/// What is left of a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Somebody may still write to its stdout.
+    pub stdout: bool,
+    /// Somebody may still write to its stderr, or something waits there to be read.
+    pub stderr: bool,
+    /// It runs.
+    pub process: bool,
+}
+
+/// Looks at a child without waiting: one system call for all three.
+pub fn remains(stdout: &PipeReader, stderr: &PipeReader, child: &Child) -> Remains {
+    let fds = [stdout.fd.as_fd(), stderr.fd.as_fd(), child.pidfd()];
+    let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    // An error (a signal) leaves nothing reported, which is the careful answer.
+    let _ = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+    let [stdout, stderr, process] = fds.map(|fd| fd.revents());
+    Remains {
+        stdout: !stdout.contains(PollFlags::HUP),
+        stderr: stderr != PollFlags::HUP,
+        process: !process.contains(PollFlags::IN),
     }
 }
 
@@ -198,6 +248,15 @@ impl PipeWriter {
 pub async fn wait(child: Child) -> io::Result<Exited> {
     let status = exited(&child).await?;
     Ok(child.reaped(status))
+}
+
+/// Waits until the child has ended, and does not reap it: [`Child::try_wait`] does then. Dropped while waiting: nothing is lost.
+///
+/// # Errors
+/// poll(2); hardly ever.
+pub async fn ended(child: &Child) -> io::Result<()> {
+    let fd = Fd::Raw(child.pidfd().as_raw_fd());
+    Op::start((), Unclaimed::Forget, |()| Sqe::poll(fd, libc::POLLIN as u32)).await.0.count().map(drop)
 }
 
 /// Waits until the child has ended, and reaps it: pass the status to [`Child::reaped`] next.

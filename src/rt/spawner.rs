@@ -105,8 +105,8 @@ struct Lane {
 impl Lane {
     fn start(name: &str, cpus: &[usize], priority: Priority) -> io::Result<Lane> {
         let inbox = Arc::new(Inbox::new()?);
-        let launcher = Launcher::new()?;
-        // The thread inherits the mask: no handler of this process ever runs on it. SIGCHLD stays: a blocked signal counts as
+        let launcher = Launcher::new()?.shielded();
+        // The thread inherits the mask: no handler of this process ever runs on it, nor on a child of its (`shielded`). SIGCHLD stays: a blocked signal counts as
         // wanted, whatever its action, and each child's end would wake the main thread for nothing (5 us a script).
         let _blocked = signal::block(&SignalSet::every_but(&[Signal::CHILD]));
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn({
@@ -142,14 +142,24 @@ fn settle(cpus: &[usize], priority: Priority) {
     }
 }
 
+/// So many children are started before our copies of the first one's pipe ends are closed, if there are so many to start.
+/// Whoever waits for the ends of their output is then woken once, and finds several: with one at a time it takes the CPU from
+/// this thread after each start, for two switches and cold caches a script (docs/decisions/0029-short-waits.md). The first of
+/// them is answered later, by at most three starts.
+const STARTED_MAX: usize = 4;
+
 /// The thread: starts what is queued, reaps what was given up, sleeps.
 fn work(inbox: &Arc<Inbox>, mut launcher: Launcher) {
     let mut leftovers: Vec<Leftover> = Vec::new();
+    let mut started: Vec<Command> = Vec::with_capacity(STARTED_MAX);
     loop {
         let (job, closed) = inbox.take(&mut leftovers);
         leftovers.retain(|leftover| !leftover.is_reaped());
+        if job.is_none() || started.len() == STARTED_MAX {
+            started.clear();
+        }
         match job {
-            Some(job) => start(job, inbox, &mut launcher),
+            Some(job) => start(job, inbox, &mut launcher, &mut started),
             None if closed => break,
             None => inbox.wait(&leftovers),
         }
@@ -157,21 +167,28 @@ fn work(inbox: &Arc<Inbox>, mut launcher: Launcher) {
     leftovers.into_iter().for_each(Leftover::settle);
 }
 
-fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, launcher: &mut Launcher) {
+fn start(Job { command, ticket }: Job, inbox: &Arc<Inbox>, launcher: &mut Launcher, started: &mut Vec<Command>) {
     if ticket.is_abandoned() {
         return;
     }
-    let answer = start_unless_busy(&command, launcher).map(|process| Child::new(process, inbox.clone()));
+    let answer = start_unless_busy(&command, launcher, started).map(|process| Child::new(process, inbox.clone()));
     // The answer first: who waits for the end of the child's output wakes when our copies of its pipe ends are closed, and finds
     // the answer there.
     ticket.complete(answer);
-    drop(command);
+    started.push(command);
 }
 
-fn start_unless_busy(command: &Command, launcher: &mut Launcher) -> Result<Process, SpawnError> {
+fn start_unless_busy(
+    command: &Command,
+    launcher: &mut Launcher,
+    started: &mut Vec<Command>,
+) -> Result<Process, SpawnError> {
     for pause_ms in BUSY_RETRY_MS {
         match launcher.spawn(command) {
-            Err(error) if error.cause == Cause::Busy => thread::sleep(Duration::from_millis(pause_ms)),
+            Err(error) if error.cause == Cause::Busy => {
+                started.clear();
+                thread::sleep(Duration::from_millis(pause_ms));
+            }
             answer => return answer,
         }
     }

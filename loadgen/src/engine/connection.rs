@@ -105,6 +105,30 @@ struct InFlight {
     sent_ns: u64,
 }
 
+/// Answers that agree in everything: of a pipelined connection, those that one receive has brought of requests that were sent
+/// together. They are written down as one, so many times.
+#[derive(Default)]
+struct Alike {
+    answer: Completion,
+    times: u64,
+}
+
+impl Alike {
+    fn add(&mut self, answer: Completion, thread: &Thread) {
+        if self.answer != answer {
+            std::mem::take(self).record(thread);
+            self.answer = answer;
+        }
+        self.times += 1;
+    }
+
+    fn record(self, thread: &Thread) {
+        if self.times > 0 {
+            thread.recorder.borrow_mut().responses_alike(self.answer, self.times);
+        }
+    }
+}
+
 /// What a connection waits for.
 enum Event {
     Received(io::Result<Option<RecvBuf>>),
@@ -255,11 +279,18 @@ impl<'t> Connection<'t> {
         thread.busy(self.number);
         let now_ns = thread.fresh_ns();
         let mut recorder = thread.recorder.borrow_mut();
+        let (mut since_ns, mut alike) = (0, 0);
         for new in self.in_flight.iter_mut().skip(before) {
             new.sent_ns = now_ns;
             // Late by our own fault: a request that had to wait for this connection was not.
-            recorder.lag(now_ns.saturating_sub(new.intended_ns.max(self.ready_ns)));
+            let could_ns = new.intended_ns.max(self.ready_ns);
+            if could_ns != since_ns && alike > 0 {
+                recorder.lags_alike(now_ns.saturating_sub(since_ns), alike);
+                alike = 0;
+            }
+            (since_ns, alike) = (could_ns, alike + 1);
         }
+        recorder.lags_alike(now_ns.saturating_sub(since_ns), alike);
         thread.sent(count as u64, now_ns);
         Some(match thread.plan.traffic.only() {
             Some(only) => thread.burst.slice(..count * only.bytes.len()),
@@ -268,9 +299,17 @@ impl<'t> Connection<'t> {
     }
 
     fn receive(&mut self, received: &[u8]) -> Result<(), Broken> {
+        let mut alike = Alike::default();
+        let read = self.read(received, &mut alike);
+        alike.record(self.thread);
+        read
+    }
+
+    fn read(&mut self, received: &[u8], alike: &mut Alike) -> Result<(), Broken> {
         let thread = self.thread;
         let now_ns = thread.elapsed_ns();
         thread.note_turn(now_ns);
+        let heads = &mut *thread.heads.borrow_mut();
         let mut input = received;
         while !input.is_empty() || self.head.is_some() {
             let Some(oldest) = self.in_flight.front().copied() else {
@@ -282,19 +321,19 @@ impl<'t> Connection<'t> {
             if !self.reader.is_midway() {
                 self.first_byte_ns = now_ns;
             }
-            match self.reader.next(&mut input, request.to_head).map_err(Broken::by_fault)? {
+            match self.reader.next(heads, &mut input, request.to_head).map_err(Broken::by_fault)? {
                 None => return Ok(()),
                 Some(Part::Head(head)) => self.head = Some(head),
                 Some(Part::Body(body)) if request.wants_sum(thread.plan.verify) => self.sum.update(body),
                 Some(Part::Body(_)) => {}
-                Some(Part::End(extent)) => self.answered(oldest, request, extent, now_ns),
+                Some(Part::End(extent)) => self.answered(oldest, request, extent, now_ns, alike),
             }
         }
         Ok(())
     }
 
     /// The oldest request has its answer.
-    fn answered(&mut self, oldest: InFlight, request: &Request, extent: Extent, now_ns: u64) {
+    fn answered(&mut self, oldest: InFlight, request: &Request, extent: Extent, now_ns: u64, alike: &mut Alike) {
         let (thread, plan) = (self.thread, &self.thread.plan);
         let Some(head) = self.head.take() else { return };
         self.in_flight.pop_front();
@@ -303,17 +342,20 @@ impl<'t> Connection<'t> {
         let crc32 = if wants_sum { std::mem::take(&mut self.sum).finalize() } else { 0 };
         let body = Body { length: extent.body_bytes, crc32 };
         match request.check(head.status, body, plan.verify) {
-            Ok(()) => thread.recorder.borrow_mut().response(Completion {
-                url: oldest.url,
-                intended_ns: oldest.intended_ns,
-                sent_ns: oldest.sent_ns,
-                first_byte_ns: self.first_byte_ns,
-                done_ns: now_ns,
-                conn: self.number,
-                wire_bytes: extent.wire_bytes,
-                body_bytes: extent.body_bytes,
-                status: head.status,
-            }),
+            Ok(()) => {
+                let answer = Completion {
+                    url: oldest.url,
+                    intended_ns: oldest.intended_ns,
+                    sent_ns: oldest.sent_ns,
+                    first_byte_ns: self.first_byte_ns,
+                    done_ns: now_ns,
+                    conn: self.number,
+                    wire_bytes: extent.wire_bytes,
+                    body_bytes: extent.body_bytes,
+                    status: head.status,
+                };
+                alike.add(answer, thread);
+            }
             Err(wrong) => {
                 let broken = Broken::by_answer(wrong, head.status, body);
                 thread.recorder.borrow_mut().error(oldest.url, broken.class, None, now_ns, || broken.detail);
@@ -337,7 +379,9 @@ impl<'t> Connection<'t> {
         match (ended, self.in_flight.front().copied()) {
             (Ok(Some(extent)), Some(oldest)) => {
                 let request = &self.thread.plan.traffic.requests()[usize::from(oldest.url)];
-                self.answered(oldest, request, extent, self.thread.elapsed_ns());
+                let mut alike = Alike::default();
+                self.answered(oldest, request, extent, self.thread.elapsed_ns(), &mut alike);
+                alike.record(self.thread);
             }
             (Err(Fault::Truncated), _) if self.head.is_some() => {
                 let left = self.reader.body_left();

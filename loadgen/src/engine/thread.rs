@@ -16,6 +16,7 @@ use ucaffeine::rt::{self, Stats, time};
 use super::connecting::Connecting;
 use super::{Failure, connection, pacer};
 use crate::plan::Plan;
+use crate::reader::Heads;
 use crate::record::{ErrorClass, Live, Recorder, RecorderConfig};
 use crate::rng::Rng;
 use crate::schedule::{Load, Schedule, Step};
@@ -74,6 +75,8 @@ pub(super) struct Thread {
     pub(super) first: usize,
     /// The only kind of request, as often as it may be in flight; empty where there are several kinds.
     pub(super) burst: Bytes,
+    /// The head that the connections have read last.
+    pub(super) heads: RefCell<Heads>,
     schedule: RefCell<Schedule>,
     pub(super) rng: RefCell<Rng>,
     /// The clock's time at the start; `None` before it.
@@ -190,6 +193,7 @@ impl Thread {
             first: (0..number).map(|before| plan.share(plan.connections, before) as usize).sum(),
             schedule: Schedule::new(plan.load, plan.bounds, plan.burst, plan.seed, share).into(),
             rng: Rng::new(plan.seed, TRAFFIC_STREAM + u64::from(number)).into(),
+            heads: RefCell::default(),
             burst: plan.traffic.only().map(|only| only.bytes.repeat(plan.pipeline as usize).into()).unwrap_or_default(),
             open: matches!(plan.load, Load::Open(..)),
             plan: Arc::clone(plan),

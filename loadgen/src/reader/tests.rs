@@ -22,7 +22,7 @@ fn read(pieces: &[&[u8]], to_head: bool) -> Result<Vec<Whole>, Fault> {
     for piece in pieces {
         let mut input = *piece;
         fed += piece.len() as u64;
-        while let Some(part) = reader.next(&mut input, to_head)? {
+        while let Some(part) = reader.next(&mut Heads::default(), &mut input, to_head)? {
             match part {
                 Part::Head(new) => assert!(head.replace(new).is_none(), "two heads"),
                 Part::Body(bytes) => body.extend_from_slice(bytes),
@@ -163,12 +163,12 @@ fn what_was_thrown_away_elsewhere_counts() {
     let mut reader = Reader::default();
     let mut input = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc".as_slice();
     let wire = input.len() as u64;
-    assert!(matches!(reader.next(&mut input, false), Ok(Some(Part::Head(_)))));
-    assert_eq!(reader.next(&mut input, false), Ok(Some(Part::Body(b"abc"))));
+    assert!(matches!(reader.next(&mut Heads::default(), &mut input, false), Ok(Some(Part::Head(_)))));
+    assert_eq!(reader.next(&mut Heads::default(), &mut input, false), Ok(Some(Part::Body(b"abc"))));
     assert_eq!(reader.body_left(), Some(997));
     reader.skip(997);
     let extent = Extent { wire_bytes: wire + 997, body_bytes: 1000 };
-    assert_eq!(reader.next(&mut input, false), Ok(Some(Part::End(extent))));
+    assert_eq!(reader.next(&mut Heads::default(), &mut input, false), Ok(Some(Part::End(extent))));
     assert!(!reader.is_midway());
 }
 

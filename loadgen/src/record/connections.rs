@@ -19,10 +19,16 @@ impl ConnectionTally {
     /// One more answer on a connection. A number beyond those announced is ignored.
     #[inline]
     pub fn record(&mut self, conn: u32, service_ns: u64) {
+        self.record_n(conn, service_ns, 1);
+    }
+
+    /// So many more, which took the same time each.
+    #[inline]
+    pub fn record_n(&mut self, conn: u32, service_ns: u64, times: u64) {
         let at = conn as usize;
         if let (Some(answered), Some(sum)) = (self.answered.get_mut(at), self.service_ns.get_mut(at)) {
-            *answered = answered.saturating_add(1);
-            *sum = sum.saturating_add(service_ns);
+            *answered = answered.saturating_add(u32::try_from(times).unwrap_or(u32::MAX));
+            *sum = sum.saturating_add(service_ns.saturating_mul(times));
         }
     }
 

@@ -125,9 +125,9 @@ impl IntervalSeries {
     }
 
     #[inline]
-    pub(super) fn response(&mut self, response_ns: u64, wire_bytes: u64) {
-        self.current.response.record(response_ns);
-        self.current.wire_bytes += wire_bytes;
+    pub(super) fn responses_alike(&mut self, response_ns: u64, wire_bytes: u64, times: u64) {
+        self.current.response.record_n(response_ns, times);
+        self.current.wire_bytes += wire_bytes * times;
     }
 
     pub(super) fn error(&mut self) {

@@ -45,7 +45,7 @@ pub struct RecorderConfig {
 }
 
 /// One answered request. Moments are in nanoseconds since the start of the run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// Which URL, by its number.
     pub url: u16,
@@ -137,24 +137,30 @@ impl Recorder {
     /// comes late goes to the interval that is current.
     #[inline]
     pub fn response(&mut self, at: Completion) {
+        self.responses_alike(at, 1);
+    }
+
+    /// As [`Recorder::response`], of so many answers that agree in everything: what one receive of a pipelined connection brings.
+    #[inline]
+    pub fn responses_alike(&mut self, at: Completion, times: u64) {
         self.see(at.done_ns);
         if at.done_ns < self.config.warmup_ns {
-            self.warmup.response(&at);
+            self.warmup.responses_alike(&at, times);
             return;
         }
         let response_ns = at.done_ns.saturating_sub(at.intended_ns);
         let service_ns = at.done_ns.saturating_sub(at.sent_ns);
-        self.measured.response(&at);
-        self.intervals.response(response_ns, at.wire_bytes);
-        self.service.record(service_ns);
-        self.first_byte.record(at.first_byte_ns.saturating_sub(at.sent_ns));
-        self.connections.record(at.conn, service_ns);
+        self.measured.responses_alike(&at, times);
+        self.intervals.responses_alike(response_ns, at.wire_bytes, times);
+        self.service.record_n(service_ns, times);
+        self.first_byte.record_n(at.first_byte_ns.saturating_sub(at.sent_ns), times);
+        self.connections.record_n(at.conn, service_ns, times);
         let status = usize::from(at.status);
-        self.statuses[if status < STATUS_MAX { status } else { 0 }] += 1;
+        self.statuses[if status < STATUS_MAX { status } else { 0 }] += times;
         if let Some(url) = self.urls.get_mut(usize::from(at.url)) {
-            url.tally.response(&at);
+            url.tally.responses_alike(&at, times);
             if let Some(response) = &mut url.response {
-                response.record(response_ns);
+                response.record_n(response_ns, times);
             }
         }
     }
@@ -191,8 +197,14 @@ impl Recorder {
     /// free for it. Waiting for a free connection is the server's doing, and no lag.
     #[inline]
     pub fn lag(&mut self, ns: u64) {
+        self.lags_alike(ns, 1);
+    }
+
+    /// As [`Recorder::lag`], of so many requests that were sent together.
+    #[inline]
+    pub fn lags_alike(&mut self, ns: u64, requests: u64) {
         if self.now_ns >= self.config.warmup_ns {
-            self.lag.record(ns);
+            self.lag.record_n(ns, requests);
         }
     }
 

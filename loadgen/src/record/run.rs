@@ -96,10 +96,10 @@ pub struct UrlResult {
 
 impl Tally {
     #[inline]
-    pub(super) fn response(&mut self, at: &Completion) {
-        self.responses += 1;
-        self.wire_bytes += at.wire_bytes;
-        self.body_bytes += at.body_bytes;
+    pub(super) fn responses_alike(&mut self, at: &Completion, times: u64) {
+        self.responses += times;
+        self.wire_bytes += at.wire_bytes * times;
+        self.body_bytes += at.body_bytes * times;
     }
 
     /// Adds the counts of another one.

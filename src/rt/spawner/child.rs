@@ -57,6 +57,14 @@ impl Child {
         self.process.kill_group(signal)
     }
 
+    /// Reaps the child if it has ended: pass the status to [`reaped`](Child::reaped) next.
+    ///
+    /// # Errors
+    /// ECHILD, if somebody else has reaped it.
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
     /// The child has been reaped: a wait on its pidfd returned this status.
     pub fn reaped(mut self, status: ExitStatus) -> Exited {
         self.custody = Custody::Ended;

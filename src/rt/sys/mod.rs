@@ -19,4 +19,5 @@ pub mod signal;
 pub(crate) mod socket;
 pub mod spawn;
 pub(crate) mod sqe;
+mod standing;
 pub(crate) mod user;

@@ -10,9 +10,11 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, squeue, types};
 
 use super::buf_ring::BufRing;
+use super::clock;
 use super::lent::Lent;
 use super::read_pool::ReadPool;
 use super::sqe::{BUF_GROUP, Cqe, Sqe, op};
+use super::standing::{End, Standing};
 
 /// `io_uring_enter` flags.
 const ENTER_GETEVENTS: u32 = 1 << 0;
@@ -26,6 +28,8 @@ pub(crate) struct Ring {
     enters: u64,
     /// Declared after `ring`: the ring closes before the pool's memory goes.
     pool: Rc<BufRing>,
+    /// And before these.
+    standing: Standing,
 }
 
 /// Sizes of a ring, from the memlock plan.
@@ -72,7 +76,7 @@ impl Ring {
         ring.submitter().register_iowq_max_workers(&mut [4, 2])?;
         let params = ring.params();
         let no_iowait = if params.is_feature_no_iowait() { ENTER_NO_IOWAIT } else { 0 };
-        Ok(Ring { enter_flags: no_iowait, enters: 0, ring, pool })
+        Ok(Ring { enter_flags: no_iowait, enters: 0, ring, pool, standing: Standing::new() })
     }
 
     pub(crate) fn pool(&self) -> &Rc<BufRing> {
@@ -113,6 +117,7 @@ impl Ring {
     ///
     /// DEFER_TASKRUN: completions appear only in here, at most max(20, `completions`) a pass, and only with GETEVENTS.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let wait = self.without_timeout(wait);
         let submit = self.queued() as u32;
         let mut timespec = types::Timespec::new();
         let mut args = types::SubmitArgs::new();
@@ -142,6 +147,23 @@ impl Ring {
         }
     }
 
+    /// The same wait, ended by a completion where that is cheaper. Where several completions are waited for, one more ends nothing.
+    fn without_timeout(&mut self, wait: Wait) -> Wait {
+        let Wait::For { completions: 1, timeout: Some(timeout) } = wait else { return wait };
+        let stands = match self.standing.end(timeout, clock::monotonic_ns()) {
+            End::Stands => true,
+            End::Own => false,
+            End::Arm(entry, user_data) => {
+                let is_queued = self.push(entry).is_ok();
+                is_queued || {
+                    self.standing.is_over(user_data);
+                    false
+                }
+            }
+        };
+        if stands { Wait::For { completions: 1, timeout: None } } else { wait }
+    }
+
     /// What this kernel's ring can do, for people: (what, answer).
     pub(crate) fn describe(&self) -> Vec<(String, String)> {
         let params = self.ring.params();
@@ -164,7 +186,7 @@ impl Ring {
 
     /// Calls `f` for each completion that is there now: one look at the tail for all of them.
     pub(crate) fn reap_all(&mut self, mut f: impl FnMut(Cqe)) {
-        for cqe in self.ring.completion() {
+        for cqe in self.ring.completion().filter(|cqe| !self.standing.is_over(cqe.user_data())) {
             f(Cqe { user_data: cqe.user_data(), result: cqe.result(), flags: cqe.flags() });
         }
     }

@@ -34,6 +34,8 @@ pub struct Launcher {
     slots: [OwnedFd; 4],
     /// The signals that this process ignored or handled when this was made.
     altered: Vec<i32>,
+    /// Nothing can come to the calling thread but SIGCHLD.
+    is_shielded: bool,
 }
 
 impl Launcher {
@@ -45,7 +47,12 @@ impl Launcher {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let slot = || rustix::io::fcntl_dupfd_cloexec(&null, REPORT_FD + 1);
         let slots = [slot()?, slot()?, slot()?, slot()?];
-        Ok(Launcher { stack: Stack::new(), null, slots, altered: signal::altered() })
+        Ok(Launcher { stack: Stack::new(), null, slots, altered: signal::altered(), is_shielded: false })
+    }
+
+    /// From now on every thread that starts something has blocked its signals for good, all but SIGCHLD: no need to do it each time.
+    pub fn shielded(self) -> Launcher {
+        Launcher { is_shielded: true, ..self }
     }
 
     /// Starts the program and blocks until it has been executed, or has failed to. The child inherits how the calling thread
@@ -68,7 +75,7 @@ impl Launcher {
         let mut pidfd: RawFd = -1;
         // A signal that came to the child before it has executed its program would run a handler of ours, in our memory.
         // Not SIGCHLD: see `spawner`.
-        let blocked = signal::block(&SignalSet::every_but(&[Signal::CHILD]));
+        let blocked = (!self.is_shielded).then(|| signal::block(&SignalSet::every_but(&[Signal::CHILD])));
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
         // SAFETY: the stack is ours alone (`&mut self`) and is not used after the call, which returns when the child has left
         // this memory (CLONE_VFORK). `child` and all that it points to (`command`, `self`, the two arrays) live until then, and

@@ -40,6 +40,7 @@ pub(crate) mod op {
     pub(crate) const NOP: u8 = 0;
     pub(crate) const READ_FIXED: u8 = 4;
     pub(crate) const POLL_ADD: u8 = 6;
+    pub(crate) const TIMEOUT: u8 = 11;
     pub(crate) const ACCEPT: u8 = 13;
     pub(crate) const ASYNC_CANCEL: u8 = 14;
     pub(crate) const CONNECT: u8 = 16;
@@ -73,6 +74,8 @@ pub(crate) const POLL_ADD_MULTI: u32 = 1 << 0;
 pub(crate) const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 /// `IORING_SEND_ZC_REPORT_USAGE`, in `ioprio`.
 const SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+/// `IORING_TIMEOUT_ABS`: a moment, not a duration.
+const TIMEOUT_ABS: u32 = 1 << 0;
 /// "Any free slot of the table" (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const FILE_INDEX_ALLOC: u32 = u32::MAX;
 /// Cancel flags (`IORING_ASYNC_CANCEL_*`).
@@ -233,6 +236,11 @@ impl Sqe {
     /// poll(2) for one descriptor, again whenever something changes (5.13).
     pub(crate) fn poll_multi(fd: Fd, events: u32) -> Sqe {
         Sqe { len: POLL_ADD_MULTI, ..Sqe::poll(fd, events) }
+    }
+
+    /// Completes at a moment on CLOCK_MONOTONIC (5.4), a `struct __kernel_timespec`. The result is -ETIME.
+    pub(crate) fn timeout_at(timespec: *const [i64; 2]) -> Sqe {
+        Sqe { addr: timespec as u64, len: 1, op_flags: TIMEOUT_ABS, ..Sqe::on(op::TIMEOUT, Fd::Raw(-1)) }
     }
 
     /// waitid(2) (6.7). The result is 0 and the lent `siginfo_t` is filled.

@@ -16,7 +16,7 @@ use crate::http::Millis;
 use crate::http::status::Status;
 use crate::rt::confine::{self, Blame, NotStarted};
 use crate::rt::net::{Hangup, TcpStream};
-use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, SpawnError, Stdio};
+use crate::rt::process::{self, Child, Command, PipeReader, PipeWriter, Remains, SpawnError, Stdio};
 use crate::rt::time::{self, Instant, sleep_until};
 use crate::rt::{Either, select2};
 use crate::site::log_line::{Ending, ScriptEnd};
@@ -39,6 +39,12 @@ pub(super) struct Pipes {
     pub(super) stdin: Option<PipeWriter>,
     pub(super) stdout: PipeReader,
     pub(super) stderr: PipeReader,
+}
+
+/// All that a script has said, and how it has ended. Its stderr was empty, it has been reaped, and nobody holds its pipes.
+pub(super) struct LastWords {
+    output: Vec<u8>,
+    status: ExitStatus,
 }
 
 /// Why a script could not be started, in one line for the operator.
@@ -109,6 +115,28 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
     Ok((pipes, child))
 }
 
+/// What a script that is over has left; nothing for one that is not, or has said something on stderr. Where only its end is
+/// missing, which comes some microseconds after that of its output, that is waited for, as long as for a quick one. By plain
+/// calls: for a script that is done they cost less than watching for what cannot come any more.
+pub(super) async fn last_words(pipes: &Pipes, child: &Child) -> Option<LastWords> {
+    if pipes.stdin.is_some() {
+        return None;
+    }
+    let mut remains = process::remains(&pipes.stdout, &pipes.stderr, child);
+    if remains.process && !remains.stdout {
+        time::timeout(QUICK, process::ended(child)).await.ok()?.ok()?;
+        remains = process::remains(&pipes.stdout, &pipes.stderr, child);
+    }
+    if remains != Remains::default() {
+        return None;
+    }
+    let mut output = Vec::new();
+    pipes.stdout.take_now(&mut output).ok()??;
+    // Last: whoever is told nothing has to find the script as it was. ECHILD: how it has ended is for the others to guess.
+    let status = child.try_wait().ok()??;
+    Some(LastWords { output, status })
+}
+
 /// How long a script that is not fed may run before it is listened to: the first word of one that goes on for longer is late by
 /// no more. What was tried beside it: docs/decisions/0020-spawner.md.
 const QUICK: Duration = Duration::from_millis(3);
@@ -137,7 +165,25 @@ pub(super) struct Shared<'c> {
     pub(super) stdout_held: Cell<bool>,
 }
 
-impl Shared<'_> {
+impl<'c> Shared<'c> {
+    fn new(conn: &'c mut Logged, now_ms: Millis, started: Instant) -> Shared<'c> {
+        Shared {
+            conn: RefCell::new(conn),
+            started,
+            exited: Cell::new(None),
+            started_ms: now_ms,
+            fed_ms: Cell::new(now_ms),
+            first_byte: Cell::new(false),
+            head_sent: Cell::new(false),
+            sending: Cell::new(false),
+            active_ms: Cell::new(now_ms),
+            accepted_ms: Cell::new(now_ms),
+            finished_ms: Cell::new(None),
+            exit: Cell::new(None),
+            stdout_held: Cell::new(false),
+        }
+    }
+
     /// The script has read or written.
     pub(super) fn active(&self, now_ms: Millis) {
         self.active_ms.set(now_ms);
@@ -188,30 +234,16 @@ pub(super) async fn run(
     call: &Call,
     pipes: Pipes,
     ward: Ward,
+    since: Instant,
 ) -> Result<Outcome, Cut> {
     let Link { transport, conn, input, out, timer, .. } = link;
     let Pipes { stdin, stdout, stderr } = pipes;
-    let now_ms = worker.now_ms();
-    let shared = Shared {
-        conn: RefCell::new(conn),
-        started: Instant::now(),
-        started_ms: now_ms,
-        fed_ms: Cell::new(now_ms),
-        first_byte: Cell::new(false),
-        head_sent: Cell::new(false),
-        sending: Cell::new(false),
-        active_ms: Cell::new(now_ms),
-        accepted_ms: Cell::new(now_ms),
-        finished_ms: Cell::new(None),
-        exit: Cell::new(None),
-        exited: Cell::new(None),
-        stdout_held: Cell::new(false),
-    };
+    let shared = Shared::new(conn, worker.now_ms(), since);
     let stream = transport.stream();
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
     let supervised = supervise(&shared, worker, &call.cgi, &ward, stream);
     let fed = body::feed(&shared, worker, stream, input, stdin);
-    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
+    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer, None);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {
         let _ = errors.poll_ended(context);
@@ -219,10 +251,6 @@ pub(super) async fn run(
     });
     let ended = select2(select2(supervised, fed), select2(forwarded, logged)).await;
     let status_if_unsent = |status| if shared.head_sent.get() { Err(Cut) } else { Ok(Outcome::Failed(status)) };
-    let after_reply = match call.cgi.linger {
-        Linger::Keep => Leave::Alone,
-        Linger::Kill => Leave::Tidy,
-    };
     let (leave, outcome) = match ended {
         Either::First(Either::First(verdict)) => (Leave::Kill, {
             call.journal.warn(verdict.sentence());
@@ -235,33 +263,70 @@ pub(super) async fn run(
         }),
         Either::First(Either::Second(FeedEnd::Refused(refusal))) => (Leave::Kill, status_if_unsent(refusal.status)),
         Either::First(Either::Second(FeedEnd::Cut)) => (Leave::Kill, Err(Cut)),
-        Either::Second(Either::First(forwarded)) => match forwarded {
-            Forwarded::Whole if shared.stdout_held.get() => (Leave::Kill, Ok(Outcome::Replied)),
-            Forwarded::Whole => (after_reply, Ok(Outcome::Replied)),
-            Forwarded::Redirect(path) => (after_reply, Ok(Outcome::Redirect(path))),
-            Forwarded::NoReply(why) => {
-                call.journal.error(format_args!("{why} ({}): 502", describe(shared.exit())));
-                (Leave::Kill, Ok(Outcome::Failed(Status::BAD_GATEWAY)))
-            }
-            Forwarded::Broken(why) => {
-                call.journal.error(format_args!("{why} ({}): the reply is cut", describe(shared.exit())));
-                (Leave::Kill, Err(Cut))
-            }
-            Forwarded::ClientGone => {
-                worker.metrics.scripts.stopped(Stopped::ClientGone);
-                (Leave::Kill, Err(Cut))
-            }
-        },
+        Either::Second(Either::First(forwarded)) => conclude(forwarded, &shared, worker, call),
         Either::Second(Either::Second(never)) => match never {},
     };
     let exit = shared.exit();
     let script = shared.end();
     link.conn.ran(script);
     ward.dismiss(errors, Rc::clone(&call.journal), exit, leave);
+    close_after_failure(link, &outcome);
+    outcome
+}
+
+/// As [`run`], of a script that is over: there is nothing to watch for.
+pub(super) async fn report(
+    link: &mut Link,
+    worker: &Worker,
+    call: &Call,
+    stdout: &PipeReader,
+    ward: Ward,
+    last_words: LastWords,
+    since: Instant,
+) -> Result<Outcome, Cut> {
+    let Link { transport, conn, out, timer, .. } = link;
+    let LastWords { output, status } = last_words;
+    let shared = Shared::new(conn, worker.now_ms(), since);
+    shared.exit.set(Some((status, worker.now_ms())));
+    let stream = transport.stream();
+    let forwarded = output::forward(&shared, worker, call, stdout, stream, out, timer, Some(output)).await;
+    let (leave, outcome) = conclude(forwarded, &shared, worker, call);
+    let script = shared.end();
+    link.conn.ran(script);
+    ward.dismiss(Errors::none(), Rc::clone(&call.journal), Some(status), leave);
+    close_after_failure(link, &outcome);
+    outcome
+}
+
+/// What follows from a script's output, for the script and for its client.
+fn conclude(forwarded: Forwarded, shared: &Shared<'_>, worker: &Worker, call: &Call) -> (Leave, Result<Outcome, Cut>) {
+    let after_reply = match call.cgi.linger {
+        Linger::Keep => Leave::Alone,
+        Linger::Kill => Leave::Tidy,
+    };
+    match forwarded {
+        Forwarded::Whole if shared.stdout_held.get() => (Leave::Kill, Ok(Outcome::Replied)),
+        Forwarded::Whole => (after_reply, Ok(Outcome::Replied)),
+        Forwarded::Redirect(path) => (after_reply, Ok(Outcome::Redirect(path))),
+        Forwarded::NoReply(why) => {
+            call.journal.error(format_args!("{why} ({}): 502", describe(shared.exit())));
+            (Leave::Kill, Ok(Outcome::Failed(Status::BAD_GATEWAY)))
+        }
+        Forwarded::Broken(why) => {
+            call.journal.error(format_args!("{why} ({}): the reply is cut", describe(shared.exit())));
+            (Leave::Kill, Err(Cut))
+        }
+        Forwarded::ClientGone => {
+            worker.metrics.scripts.stopped(Stopped::ClientGone);
+            (Leave::Kill, Err(Cut))
+        }
+    }
+}
+
+fn close_after_failure(link: &mut Link, outcome: &Result<Outcome, Cut>) {
     if !matches!(outcome, Ok(Outcome::Replied | Outcome::Redirect(_))) {
         link.conn.close_after();
     }
-    outcome
 }
 
 /// Watches the exit, the client and the clock. Ends only when the exchange must.

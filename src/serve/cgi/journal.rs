@@ -62,6 +62,16 @@ impl Errors {
         Errors { reading: Some(Box::pin(log_lines(stderr, journal))) }
     }
 
+    /// Of a stderr that has ended without a word.
+    pub(super) fn none() -> Errors {
+        Errors { reading: None }
+    }
+
+    /// Nobody holds the script's stderr any more, and all of it is logged.
+    pub(super) fn have_ended(&self) -> bool {
+        self.reading.is_none()
+    }
+
     /// Ready when nobody holds the script's stderr any more.
     pub(super) fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(reading) = &mut self.reading {

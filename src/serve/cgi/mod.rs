@@ -340,7 +340,12 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
     };
     let run = (call.journal.script(), since);
     let ward = reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit, run);
-    exchange::run(link, worker, call, pipes, ward).await
+    let last_words = exchange::last_words(&pipes, ward.child()).await;
+    match last_words {
+        Some(last_words) => exchange::report(link, worker, call, &pipes.stdout, ward, last_words, since).await,
+        // Boxed: most scripts are over by now, and need no room for it.
+        None => Box::pin(exchange::run(link, worker, call, pipes, ward, since)).await,
+    }
 }
 
 fn status_of(blame: Blame) -> Status {

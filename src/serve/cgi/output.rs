@@ -35,7 +35,7 @@ pub(super) enum Forwarded {
     ClientGone,
 }
 
-/// Reads stdout to its end and sends what it means.
+/// Reads stdout to its end and sends what it means. `said`: all of the output, where that is known already.
 pub(super) async fn forward(
     shared: &Shared<'_>,
     worker: &Worker,
@@ -44,21 +44,25 @@ pub(super) async fn forward(
     stream: &TcpStream,
     out: &mut Vec<u8>,
     timer: &mut Sleep,
+    said: Option<Vec<u8>>,
 ) -> Forwarded {
-    let mut head = Vec::new();
     // All of the output is in `head`.
-    let mut is_all = false;
+    let mut is_all = said.is_some();
+    let mut is_news = is_all;
+    let mut head = said.unwrap_or_default();
     let mut reader = Head::default();
     let (status, mut body, rest) = loop {
-        match read(shared, worker, call, stdout).await {
-            Some(bytes) => head.extend_from_slice(&bytes),
-            None => {
-                // For the log: it says more with the exit status, which is not needed otherwise.
-                let _ = exit_soon(shared, call).await;
-                return Forwarded::NoReply(match head.is_empty() {
-                    true => "it ended without a word",
-                    false => "its output ended inside its head",
-                });
+        if !std::mem::take(&mut is_news) {
+            match read(shared, worker, call, stdout).await {
+                Some(bytes) => head.extend_from_slice(&bytes),
+                None => {
+                    // For the log: it says more with the exit status, which is not needed otherwise.
+                    let _ = exit_soon(shared, call).await;
+                    return Forwarded::NoReply(match head.is_empty() {
+                        true => "it ended without a word",
+                        false => "its output ended inside its head",
+                    });
+                }
             }
         }
         if !is_all && stdout.is_closed() {

@@ -59,6 +59,12 @@ impl Ward {
     /// Sees the child off in a task of its own; its place is free when it has gone. `exit`: it has been reaped already.
     pub(super) fn dismiss(mut self, errors: Errors, journal: Rc<Journal>, exit: Option<ExitStatus>, leave: Leave) {
         let Some(child) = self.child.take() else { return };
+        if let (Leave::Alone, Some(status), true) = (leave, exit, errors.have_ended()) {
+            let status = child.reaped(status).status;
+            self.worker.metrics.scripts.exited(self.pid, Some(status));
+            tell_failure(&journal, Some(status));
+            return;
+        }
         let mut errors = errors;
         rt::spawn_detached(async move {
             let times = Times::of(&self.cgi);
@@ -73,10 +79,7 @@ impl Ward {
             let exited = beside(&mut errors, seen_off).await;
             self.worker.metrics.scripts.exited(self.pid, exited.as_ref().map(|exited| exited.status));
             if leave == Leave::Alone {
-                let status = exited.as_ref().map(|exited| exited.status);
-                if status.is_some_and(|status| !status.success()) {
-                    journal.info(describe(status));
-                }
+                tell_failure(&journal, exited.as_ref().map(|exited| exited.status));
                 // Whoever still holds stderr has as long as one that holds stdout.
                 if all_logged(&mut errors, times.held).await.is_err() {
                     let escaped = self.escaped.end(&self.worker.cpus, times.patience);
@@ -94,6 +97,12 @@ impl Ward {
             }
             drop(self);
         });
+    }
+}
+
+fn tell_failure(journal: &Journal, status: Option<ExitStatus>) {
+    if status.is_some_and(|status| !status.success()) {
+        journal.info(describe(status));
     }
 }
 

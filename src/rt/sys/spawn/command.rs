@@ -15,13 +15,14 @@ pub struct Command {
     pub(super) environment: CStrings,
     pub(super) directory: Option<CString>,
     pub(super) stdin: Stdio,
-    pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
     /// Descriptor 3, for a helper.
     pub(super) report: Option<OwnedFd>,
     pub(crate) priority: Priority,
     /// Something had a NUL inside, which no C string can carry: starting it fails with EINVAL.
     pub(super) has_nul: bool,
+    /// The last to be dropped: whoever waits for its end wakes once, and finds that of stderr there, too.
+    pub(super) stdout: Stdio,
 }
 
 /// What a child finds at one of its three descriptors.
@@ -60,11 +61,11 @@ impl Command {
             environment: CStrings::default(),
             directory: None,
             stdin: Stdio::Null,
-            stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
             report: None,
             priority: Priority::default(),
             has_nul,
+            stdout: Stdio::Inherit,
         }
     }
 
