@@ -241,7 +241,7 @@ async fn core_with_log(world: World, folder: &Folder, log: Option<&Path>) {
         let text = std::fs::read_to_string(log).unwrap();
         let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let names: BTreeSet<String> = records.map(|one| format!("{}/{}", one["connection"], one["request"])).collect();
-        let replies: u64 = worker.metrics.replies().into_iter().map(|replies| replies.count).sum();
+        let replies: u64 = worker.metrics.replies().map(|replies| replies.count).sum();
         assert_eq!(text.lines().count() as u64, replies, "a record for each request");
         assert_eq!(names.len(), text.lines().count(), "and no request twice");
     }

@@ -64,6 +64,7 @@ struct Shared {
     failing: Cell<bool>,
     lost: Counter,
     connections: Counter,
+    #[expect(clippy::vec_box, reason = "a connection takes and gives back the pointer, not the pages")]
     spare: RefCell<Vec<Box<Pages>>>,
 }
 

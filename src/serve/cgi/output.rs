@@ -36,6 +36,7 @@ pub(super) enum Forwarded {
 }
 
 /// Reads stdout to its end and sends what it means. `said`: all of the output, where that is known already.
+#[expect(clippy::too_many_arguments, reason = "the parts of a link, each borrowed by itself")]
 pub(super) async fn forward(
     shared: &Shared<'_>,
     worker: &Worker,
