@@ -83,7 +83,9 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
         }
         let mut slots = FieldSlots::new();
         let Link { conn, input, out, .. } = link;
-        match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
+        // One look at what is served by now, for all that is asked of it below.
+        let sites = worker.sites();
+        match conn.poll(&sites.limits, worker.now_ms(), input.unread(), &mut slots) {
             Event::NeedBytes { until } => return Step::Receive { until },
             Event::Over => return Step::Close { linger: false },
             Event::Refuse(refusal) => {
@@ -96,7 +98,6 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             }
             Event::Request { request, head_len } => {
                 let log = worker.log.as_ref();
-                let sites = worker.sites();
                 let answer = Answer { worker, sites: &sites, request: &request, peer: link.peer.as_deref(), log };
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
@@ -105,10 +106,11 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                     decided => decided,
                 };
                 worker.metrics.requests.add(1);
-                conn.begin(&worker.limits, worker.now_ms(), &request);
-                link.requests_left -= u64::from(link.requests_left != u64::MAX);
+                conn.begin(&sites.limits, worker.now_ms(), &request);
+                link.requests += 1;
+                let is_last = sites.options.requests_per_connection_max.is_some_and(|max| link.requests >= max);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
-                if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
+                if is_last || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
                 let ((status, _), step) = answer.write(decided, out, conn.keep_alive());
@@ -149,7 +151,7 @@ pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>
 
 /// What follows a reply that is on its way whole; `None`: the next request.
 pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
-    match link.conn.finish(&worker.limits, worker.now_ms()) {
+    match link.conn.finish(&worker.limits(), worker.now_ms()) {
         Next::KeepAlive => None,
         Next::Drain => Some(Step::Drain),
         Next::Close => Some(Step::Close { linger: !link.input.unread().is_empty() }),
@@ -275,7 +277,7 @@ impl<'a> Answer<'a> {
             }
             (Route::Reply(reply), _) => Decision::Reply(reply, Asked::File(Vary::Nothing)),
             (Route::File(named), learned) => self.search(index, &path, named, learned),
-            (Route::Cgi(_), _) if cgi::body_is_too_large(worker, request.framing) => {
+            (Route::Cgi(_), _) if cgi::body_is_too_large(self.sites, request.framing) => {
                 Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE), Asked::Script)
             }
             (Route::Cgi(_), Learned::Script(located)) => match located.place {
@@ -403,7 +405,7 @@ impl<'a> Answer<'a> {
         let path = self.worker.path.borrow();
         let given = Circumstances {
             now_s: self.worker.unix_s(),
-            ranges_max: self.worker.options.files.ranges_max,
+            ranges_max: self.sites.options.files.ranges_max,
             boundary: &|| self.worker.boundary(),
         };
         static_file(self.request, &path, found, &given)

@@ -25,7 +25,7 @@ use super::{access_log, cgi, learn};
 /// Here and in what it awaits while a connection is at rest, functions return `async move` blocks instead of being `async`:
 /// arguments of those are kept twice, and this future is most of what an idle connection costs.
 pub(super) fn run(stream: TcpStream, worker: Rc<Worker>) -> impl Future<Output = ()> {
-    let mut link = Link::new(stream, worker.now_ms(), worker.options.requests_per_connection_max);
+    let mut link = Link::new(stream, worker.now_ms());
     async move {
         let seat = worker.registry.sit();
         if worker.log.is_some() {
@@ -235,8 +235,15 @@ fn receive(
             if let Poll::Ready(received) = link.transport.stream().poll_recv(context) {
                 return Poll::Ready(received.map_err(|_reset| Cut));
             }
-            if idle && (seat.is_evicted(context.waker()) || worker.draining.get()) {
+            if idle && seat.is_evicted(context.waker()) {
                 return Poll::Ready(Err(Cut));
+            }
+            if idle && worker.draining.get() {
+                let last = worker.idle_until_ms.get();
+                if worker.now_ms() >= last {
+                    return Poll::Ready(Err(Cut));
+                }
+                link.timer.reset(Instant::from_millis(until.min(last)));
             }
             // Late: what that means is for `http` to say, at the next step.
             match link.timer.poll_expired(context) {
@@ -259,7 +266,8 @@ fn receive(
 async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
     transfer::flush(link, worker).await?;
     loop {
-        match link.conn.body(&worker.limits, worker.now_ms(), link.input.unread()) {
+        let event = link.conn.body(&worker.limits(), worker.now_ms(), link.input.unread());
+        match event {
             BodyEvent::Data { skip, len } => link.input.consume(skip + len),
             BodyEvent::End { consumed } => {
                 link.input.consume(consumed);

@@ -47,8 +47,8 @@ pub(super) struct Link {
     /// Replies that wait to be sent. Without capacity while the connection is idle.
     pub(super) out: Vec<u8>,
     pub(super) timer: Sleep,
-    /// Requests that may still be answered; `u64::MAX` for any number.
-    pub(super) requests_left: u64,
+    /// Requests that have begun.
+    pub(super) requests: u64,
     /// The client's address as text, once somebody asked.
     pub(super) peer: Option<Box<str>>,
     /// A process-wide descriptor of the socket, once a file has been sent that needs one.
@@ -76,14 +76,14 @@ pub(super) struct Addresses {
 pub(super) struct Late;
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, now_ms: Millis, requests_max: Option<u64>) -> Link {
+    pub(super) fn new(stream: TcpStream, now_ms: Millis) -> Link {
         Link {
             transport: Transport::Plain(stream),
             conn: Conn::new(now_ms),
             input: Input::Empty,
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
-            requests_left: requests_max.unwrap_or(u64::MAX),
+            requests: 0,
             peer: None,
             installed: None,
             addresses: OnceCell::new(),

@@ -22,6 +22,7 @@ mod holder;
 mod input;
 mod learn;
 mod link;
+mod listeners;
 mod listing;
 mod metrics;
 pub mod options;
@@ -39,34 +40,46 @@ mod worker;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, Bounds};
+use listeners::{Address, LivesOn};
 use options::{Engine, Listen, Options, SiteConfig};
 use sites::{InUse, Opened};
 use stop::{Stage, StopSignal};
 
 pub use cgi::rehearsal::{Client, rehearse};
+pub use listeners::Listener;
 pub use metrics::{CoreStats, CutStats};
 
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
     listening: Vec<Listen>,
+    addresses: Vec<Address>,
+    lives_on: Arc<LivesOn>,
     plan: CpuPlan,
     stop: StopSignal,
     cores: Vec<Core>,
     /// Disconnected when the last core has stopped.
     running: Mutex<mpsc::Receiver<Infallible>>,
-    /// How often the sites were replaced; locked while they are, so that all cores see the same order.
-    generation: Mutex<u32>,
+    /// Locked while it is replaced, so that all cores see the same order.
+    current: Mutex<Current>,
+    admission: Arc<Admission>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
-    /// As it was started: what it may run at once is divided by these.
+}
+
+/// What every core serves by.
+struct Current {
+    /// How often it was replaced.
+    generation: u32,
     options: Arc<Options>,
+    bounds: Option<Arc<Bounds>>,
 }
 
 struct Core {
@@ -81,6 +94,7 @@ struct Shared {
     /// What scripts are bound by, if by anything.
     bounds: Option<Arc<Bounds>>,
     stop: StopSignal,
+    lives_on: Arc<LivesOn>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
     /// CPUs that scripts may run on.
@@ -161,11 +175,29 @@ impl Server {
     /// # Errors
     /// [`StartError`]. Nothing is left behind then.
     pub fn start(options: Options) -> Result<Server, StartError> {
+        Server::start_from(options, Vec::new(), Stage::Serving)
+    }
+
+    /// As [`start`](Self::start), on sockets that listen already wherever there are some for an address of `options`; the others
+    /// are closed. Nobody is accepted before the word to [`open`](Self::open): what comes meanwhile waits in the backlogs.
+    ///
+    /// # Errors
+    /// [`StartError`]. What waits in the backlogs is there for whoever has the sockets, too.
+    pub fn start_with(options: Options, listeners: Vec<Listener>) -> Result<Server, StartError> {
+        Server::start_from(options, listeners, Stage::Holding)
+    }
+
+    fn start_from(options: Options, listeners: Vec<Listener>, first: Stage) -> Result<Server, StartError> {
         if options.engine == Engine::Epoll {
             let why = "the epoll engine is not built into this version: use --engine uring (or auto)".to_owned();
             return Err(StartError::Engine(why));
         }
-        start::start(options)
+        start::start(options, listeners, first)
+    }
+
+    /// Begins to accept. Returns at once.
+    pub fn open(&self) {
+        self.stop.raise(Stage::Serving);
     }
 
     /// Where it listens; a port that was left to the kernel is filled in.
@@ -181,6 +213,34 @@ impl Server {
     /// Stops accepting, and lets what is in flight finish until the drain deadline. Returns at once.
     pub fn drain(&self) {
         self.stop.raise(Stage::Draining);
+    }
+
+    /// The sockets that it listens on, each once, for a server in another process.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn listeners(&self) -> io::Result<Vec<Listener>> {
+        let of_cores = self.ask_cores(start::core_sockets).into_iter().collect::<io::Result<_>>()?;
+        Ok(listeners::gather(&self.addresses, of_cores))
+    }
+
+    /// As [`drain`](Self::drain), with somebody else listening from now on wherever `taken` says, as it was asked for: what waits in
+    /// those backlogs is left to them, and a connection that is idle has as long as a head may take for one more request.
+    pub fn hand_over(&self, taken: &[Listen]) {
+        self.lives_on.hand_over(&self.addresses, taken);
+        self.drain();
+    }
+
+    /// Whether every core that still runs has made a turn, no later than that.
+    pub fn is_alive(&self, patience: Duration) -> bool {
+        let (waiting, answered) = mpsc::channel::<Infallible>();
+        for core in &self.cores {
+            let waiting = waiting.clone();
+            core.remote.run(move || drop(waiting));
+        }
+        drop(waiting);
+        // Nothing is ever sent: it is disconnected when every core has read its letter, or has ended with it unread.
+        matches!(answered.recv_timeout(patience), Err(mpsc::RecvTimeoutError::Disconnected))
     }
 
     /// Whether it has been told to stop.
@@ -212,33 +272,64 @@ impl Server {
 
     /// What each core has counted.
     pub fn stats(&self) -> Vec<CoreStats> {
-        self.cores
-            .iter()
-            .filter_map(|core| {
-                let (sender, receiver) = mpsc::channel();
-                // The receiver waits, unless the core is gone; then nobody does.
-                core.remote.run(move || {
-                    let _ = sender.send(start::core_stats());
-                });
-                receiver.recv().ok().flatten()
-            })
-            .collect()
+        self.ask_cores(start::core_stats).into_iter().flatten().collect()
+    }
+
+    /// The answer of every core that still runs.
+    fn ask_cores<T: Send + 'static>(&self, question: fn() -> T) -> Vec<T> {
+        let ask = |core: &Core| {
+            let (sender, receiver) = mpsc::channel();
+            // The receiver waits, unless the core is gone; then nobody does.
+            core.remote.run(move || {
+                let _ = sender.send(question());
+            });
+            receiver.recv().ok()
+        };
+        self.cores.iter().filter_map(ask).collect()
     }
 
     /// Serves these sites from now on, and returns when every core does. A request is answered from the old ones or from the
     /// new, never from some of both; one that begins after this has returned sees the new.
     ///
     /// # Errors
-    /// [`StartError::Site`]; the old ones are served as before, then.
+    /// [`StartError::Site`], [`StartError::Bounds`]; the old ones are served as before, then.
     pub fn replace_sites(&self, sites: &[SiteConfig]) -> Result<(), StartError> {
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current();
+        let options = Options { sites: sites.to_vec(), ..Options::clone(&current.options) };
+        self.replace(&mut current, options)
+    }
+
+    /// Serves by these options from now on, and returns when every core does: what is under way keeps those that it began with, on
+    /// every connection the next request has the new ones. Only a start can change `listen`, `cores`, `engine`,
+    /// `connections_max`, `access_log`, `files.cold_buffer_bytes_max` and `cgi.bounds.cgroup`: they stay as they were.
+    ///
+    /// # Errors
+    /// [`StartError::Site`], [`StartError::Bounds`]; everything is as before, then.
+    pub fn reload(&self, options: Options) -> Result<(), StartError> {
+        let mut current = self.current();
+        let mut options = options;
+        let first = &current.options;
+        options.listen.clone_from(&first.listen);
+        options.access_log.clone_from(&first.access_log);
+        options.cgi.bounds.cgroup.clone_from(&first.cgi.bounds.cgroup);
+        options.files.cold_buffer_bytes_max = first.files.cold_buffer_bytes_max;
+        (options.cores, options.engine, options.connections_max) = (first.cores, first.engine, first.connections_max);
+        self.replace(&mut current, options)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, current: &mut Current, options: Options) -> Result<(), StartError> {
         // All that can fail comes first.
-        let opened = self
-            .cores
-            .iter()
-            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use))
-            .collect::<Result<Vec<_>, _>>()?;
-        *generation += 1;
+        let bounds = Bounds::new(&options, current.bounds.as_deref()).map_err(StartError::Bounds)?.map(Arc::new);
+        let generation = current.generation + 1;
+        let open = |_| Opened::open(&options, bounds.as_ref(), generation, &self.admission, &self.in_use);
+        let opened = self.cores.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        sites::share_places(&options, &self.admission);
+        options.sites.iter().for_each(start::warn_of_missing_pages);
+        *current = Current { generation, options: Arc::new(options), bounds };
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
         for (core, opened) in self.cores.iter().zip(opened) {
             let acknowledge = acknowledge.clone();

@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
+use super::listeners::LivesOn;
 use super::options::{FileOptions, Options, SiteConfig};
 use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
@@ -157,9 +158,10 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let options = Options { sites, limits, files, drain_ms_max: 600_000, ..Options::default() };
     let shared = Shared {
         options: Arc::new(options),
-        admission: Admission::new(1, 1, &[]),
+        admission: Admission::new(),
         bounds: None,
-        stop: StopSignal::new(),
+        stop: StopSignal::new(Stage::Serving),
+        lives_on: Arc::new(LivesOn::new(&Options::default(), &[])),
         cut: Arc::default(),
         in_use: Arc::default(),
         cpus: vec![0],
@@ -201,7 +203,7 @@ async fn core_scenario(world: World, folder: &Folder) {
         stop.raise(Stage::Draining);
         std::future::pending::<()>().await;
     };
-    select2(worker::serve(Rc::clone(&worker), vec![listener]), stopping).await;
+    select2(worker::serve(Rc::clone(&worker), vec![(0, listener)]), stopping).await;
     assert!(!worker.stop.has_reached(Stage::Cutting), "the drain ran into its deadline");
     world.stop_listening(0);
     let done = time::timeout(TASKS_MAX, world.clients_done()).await;

@@ -5,21 +5,29 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::http::limits::Limits;
 use crate::rt::fs::Dir;
 use crate::site::Site;
 
 use super::StartError;
-use super::cgi::{Caps, MountRoot};
+use super::cgi::{Admission, Bounds, Caps, MountRoot};
 use super::file_cache::FileCache;
-use super::options::{FileOptions, MountConfig, MountKind, Options, SiteConfig};
+use super::options::{MountConfig, MountKind, Options, SiteConfig};
 use super::start;
 
-/// The sites of a core, with what is open for them. Three lists, because deciding needs no more than the first.
+/// The sites of a core, with what is open for them, and all that may change with them. Three lists, because deciding needs no
+/// more than the first.
 pub(super) struct Sites {
     pub(super) list: Vec<Site>,
     /// One per site, by index.
     pub(super) files: Vec<Rc<FileCache>>,
     pub(super) mounts: Vec<Vec<MountRoot>>,
+    /// What they were made from. This core's own copy: no core counts references to another's.
+    pub(super) options: Rc<Options>,
+    /// A copy of those in there, for a connection that holds no more.
+    pub(super) limits: Rc<Limits>,
+    /// What scripts are bound by, if by anything.
+    pub(super) bounds: Option<Arc<Bounds>>,
     /// For as long as this is here, its folders are in use.
     _roots: Arc<[PathBuf]>,
 }
@@ -27,6 +35,8 @@ pub(super) struct Sites {
 /// Everything that can fail about sites has been done; it may be handed to a core.
 pub(super) struct Opened {
     sites: Vec<OpenedSite>,
+    options: Options,
+    bounds: Option<Arc<Bounds>>,
     roots: Arc<[PathBuf]>,
 }
 
@@ -42,10 +52,15 @@ struct OpenedSite {
 }
 
 impl Opened {
+    /// The sites of these options, for one core.
+    ///
+    /// # Errors
+    /// [`StartError::Site`].
     pub(super) fn open(
-        sites: &[SiteConfig],
+        options: &Options,
+        bounds: Option<&Arc<Bounds>>,
         generation: u32,
-        first: &Options,
+        admission: &Admission,
         in_use: &InUse,
     ) -> Result<Opened, StartError> {
         let open = |config: &SiteConfig| {
@@ -56,19 +71,30 @@ impl Opened {
                 config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
             let shut = root.shut(hidden.chain(programs));
             shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
-            let mounts = config.mounts.iter().map(|mount| mount_root(mount, number(first, config, mount)));
+            let number = |mount: &MountConfig| admission.number(&config.names, &mount.prefix);
+            let mounts = config.mounts.iter().map(|mount| mount_root(mount, number(mount)));
             let mounts = mounts.collect::<Result<_, _>>()?;
             Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts })
         };
-        let opened = sites.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Opened { sites: opened, roots: in_use.add(sites.iter().map(|site| site.root.clone()).collect()) })
+        let sites = options.sites.iter().map(open).collect::<Result<_, _>>()?;
+        let roots = in_use.add(options.sites.iter().map(|site| site.root.clone()).collect());
+        Ok(Opened { sites, options: options.clone(), bounds: bounds.cloned(), roots })
     }
 
-    /// The sites of one core; `files_max` as for a [`FileCache`].
-    pub(super) fn into_sites(self, options: &FileOptions, files_max: usize) -> Sites {
-        let mut sites = Sites { list: Vec::new(), files: Vec::new(), mounts: Vec::new(), _roots: self.roots };
+    /// The sites, on the core that they were opened for; `files_max` as for a [`FileCache`].
+    pub(super) fn into_sites(self, files_max: usize) -> Sites {
+        let mut sites = Sites {
+            list: Vec::new(),
+            files: Vec::new(),
+            mounts: Vec::new(),
+            limits: Rc::new(self.options.limits.clone()),
+            options: Rc::new(self.options),
+            bounds: self.bounds,
+            _roots: self.roots,
+        };
         for OpenedSite { config, generation, root, mounts } in self.sites {
-            let files = FileCache::new(root, config.root.clone(), options.clone(), files_max, generation);
+            let options = sites.options.files.clone();
+            let files = FileCache::new(root, config.root.clone(), options, files_max, generation);
             sites.files.push(Rc::new(files));
             sites.list.push(start::site(&config, generation));
             sites.mounts.push(mounts);
@@ -95,23 +121,14 @@ fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
     Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
 }
 
-/// What each mount may have of the places for scripts, in the order of their numbers; one at least, for a mount that comes later.
-pub(super) fn caps(options: &Options) -> Vec<Caps> {
-    let caps = |mount: &MountConfig| Caps { running_max: mount.running_max, queued_max: mount.queued_max };
-    let mut all: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
-    if all.is_empty() {
-        all.push(Caps::default());
-    }
-    all
-}
-
-/// The number of a mount in admission: that of the first configuration, by its path. One that has come since shares the places
-/// of the first.
-fn number(first: &Options, site: &SiteConfig, mount: &MountConfig) -> usize {
-    let mounts = first.sites.iter().flat_map(|site| site.mounts.iter().map(move |mount| (site, mount)));
-    let mut numbered = mounts.enumerate();
-    let same = numbered.find(|(_, (old, other))| old.names == site.names && other.prefix == mount.prefix);
-    same.map_or(0, |(number, _)| number)
+/// Shares the places for scripts out among the mounts of these options.
+pub(super) fn share_places(options: &Options, admission: &Admission) {
+    let mounts = options.sites.iter().flat_map(|site| site.mounts.iter().map(move |mount| (site, mount)));
+    let caps = |(site, mount): (&SiteConfig, &MountConfig)| {
+        let caps = Caps { running_max: mount.running_max, queued_max: mount.queued_max };
+        (admission.number(&site.names, &mount.prefix), caps)
+    };
+    admission.share(options.cgi.running_max, options.cgi.queued_max, &mounts.map(caps).collect::<Vec<_>>());
 }
 
 fn mount_root(config: &MountConfig, number: usize) -> Result<MountRoot, StartError> {

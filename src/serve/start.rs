@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,19 +12,20 @@ use std::time::Duration;
 
 use crate::rt::cpu::{self, CpuFacts, CpuId, CpuPlan};
 use crate::rt::fs::{Dir, Kind};
-use crate::rt::net::{self, Share};
+use crate::rt::net;
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
 use super::cgi::{Admission, Bounds};
+use super::listeners::{Listener, LivesOn, Sockets, listen_all};
 use super::metrics::CoreStats;
-use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
+use super::options::{AccessLog as LogTarget, MountConfig, MountKind, Options, SiteConfig};
 use super::sites::{self, Opened};
-use super::stop::StopSignal;
+use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
-use super::{Core, Server, Shared, StartError, holder};
+use super::{Core, Current, Server, Shared, StartError};
 
 /// A core's turn is short, and nothing on its CPU should make it wait.
 const SLICE: Duration = Duration::from_micros(100);
@@ -43,17 +43,34 @@ thread_local! {
 /// What a core reports when it is ready, or why it is not.
 type Ready = Result<rt::Remote, StartError>;
 
-pub(super) fn start(options: Options) -> Result<Server, StartError> {
+pub(super) fn start(options: Options, handed: Vec<Listener>, first: Stage) -> Result<Server, StartError> {
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
-    let shared = share(options, &plan)?;
-    let (listening, mut sockets) = bind_all(&shared, plan.cores)?;
+    let lives_on = LivesOn::new(&options, &handed);
+    let shared = share(options, &plan, lives_on, first)?;
+    let backlog = net::backlog_max(slots(&shared) as u32) as i32;
+    let (addresses, mut sockets) = listen_all(&shared.options, handed, backlog, plan.cores)?;
+    let listening = addresses.iter().map(|address| address.bound.clone()).collect();
     shared.options.sites.iter().for_each(warn_of_missing_pages);
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
-    let mut server =
-        Server { listening, plan, stop, cores: Vec::new(), running, generation: Mutex::new(0), cut, in_use, options };
+    let current = Mutex::new(Current { generation: 0, options, bounds: shared.bounds.clone() });
+    let admission = Arc::clone(&shared.admission);
+    let lives_on = Arc::clone(&shared.lives_on);
+    let mut server = Server {
+        listening,
+        addresses,
+        lives_on,
+        plan,
+        stop,
+        cores: Vec::new(),
+        running,
+        current,
+        admission,
+        cut,
+        in_use,
+    };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
         let (ready, report) = mpsc::channel::<Ready>();
@@ -81,17 +98,18 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
 }
 
 /// What all cores are to have.
-fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
+fn share(options: Options, plan: &CpuPlan, lives_on: LivesOn, first: Stage) -> Result<Arc<Shared>, StartError> {
     let nofile = net::raise_descriptor_limit();
     rt::raise_memlock_limit();
-    let caps = sites::caps(&options);
-    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
-    let bounds = Bounds::new(&options).map_err(StartError::Bounds)?.map(Arc::new);
+    let admission = Admission::new();
+    sites::share_places(&options, &admission);
+    let bounds = Bounds::new(&options, None).map_err(StartError::Bounds)?.map(Arc::new);
     Ok(Arc::new(Shared {
         options: Arc::new(options),
         admission,
         bounds,
-        stop: StopSignal::new(),
+        stop: StopSignal::new(first),
+        lives_on: Arc::new(lives_on),
         cut: Arc::default(),
         in_use: Arc::default(),
         cpus: plan.allowed.clone(),
@@ -103,15 +121,21 @@ fn share(options: Options, plan: &CpuPlan) -> Result<Arc<Shared>, StartError> {
 /// A core on this thread that listens to nobody.
 pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
     let plan = cpu::plan(&CpuFacts::read(), Some(1));
-    let shared = share(options, &plan)?;
+    let lives_on = LivesOn::new(&options, &[]);
+    let shared = share(options, &plan, lives_on, Stage::Serving)?;
     let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
     let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
     let worker = runtime.block_on(async { build_worker(&shared, spawner) })?;
     Ok((runtime, Rc::new(worker)))
 }
 
+/// Direct descriptors of a core.
+fn slots(shared: &Shared) -> usize {
+    shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize)
+}
+
 /// A core, from its first to its last turn.
-fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<OwnedFd>, ready: &mpsc::Sender<Ready>) {
+fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Sockets, ready: &mpsc::Sender<Ready>) {
     let built = (|| {
         // Before the core is pinned: what the spawner starts may run anywhere.
         let spawner = Spawner::start(&format!("spawn-{index}"), &shared.cpus).map_err(StartError::Thread)?;
@@ -121,9 +145,8 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
         if let Err(error) = rt::set_slice(SLICE) {
             tracing::debug!(%error, "no short slice: scripts on the same core may delay it");
         }
-        let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
         let runtime = rt::Builder::new()
-            .direct_slots(slots as u32)
+            .direct_slots(slots(shared) as u32)
             .sharers(shared.cores)
             .helper_cpus(&shared.cpus)
             .build()
@@ -147,13 +170,14 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Vec<Own
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, options, &shared.in_use)?.into_sites(&options.files, files_max);
+    let opened = Opened::open(options, shared.bounds.as_ref(), 0, &shared.admission, &shared.in_use)?;
+    let sites = opened.into_sites(files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
 }
 
 /// A page that cannot be had is no reason not to serve, and it may still come; but whoever named it should know.
-fn warn_of_missing_pages(config: &SiteConfig) {
+pub(super) fn warn_of_missing_pages(config: &SiteConfig) {
     let open = |path: &str| {
         let metadata = Dir::open(&config.root)?.metadata(path.as_bytes())?;
         if metadata.kind != Kind::File {
@@ -210,45 +234,6 @@ fn open_log(target: &LogTarget) -> Result<Option<OwnedFd>, StartError> {
     }
 }
 
-/// Every address once for each core: `sockets[core][address]`.
-type Sockets = Vec<Vec<OwnedFd>>;
-
-fn bind_all(shared: &Shared, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
-    let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
-    let backlog = net::backlog_max(slots as u32) as i32;
-    let mut listening = Vec::new();
-    let mut sockets: Sockets = (0..cores).map(|_| Vec::new()).collect();
-    for listen in &shared.options.listen {
-        let failed = |error: io::Error| {
-            let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
-            StartError::Bind { listen: listen.clone(), error, holder }
-        };
-        let bound = bind(listen, backlog, cores).map_err(failed)?;
-        listening.push(bound.0);
-        sockets.iter_mut().zip(bound.1).for_each(|(core, socket)| core.push(socket));
-    }
-    Ok((listening, sockets))
-}
-
-fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<OwnedFd>)> {
-    match listen {
-        Listen::Tcp(addr) => {
-            let first = net::listen_tcp(*addr, backlog, Share::First)?;
-            // Port 0 is a port now, and the other cores share that one.
-            let addr: SocketAddr = net::listening_on(&first)?;
-            let others = (1..cores).map(|_| net::listen_tcp(addr, backlog, Share::Another));
-            let all = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
-            Ok((Listen::Tcp(addr), all))
-        }
-        // Unix sockets have no SO_REUSEPORT: the cores take turns at one.
-        Listen::Unix(path) => {
-            let first = net::listen_unix(path, backlog)?;
-            let others = (1..cores).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
-            Ok((listen.clone(), std::iter::once(first).chain(others).collect()))
-        }
-    }
-}
-
 /// This thread's core serves these from now on. What is in the middle of a request keeps the old ones until it is over.
 pub(super) fn replace_sites(opened: Opened) {
     WORKER.with_borrow(|worker| {
@@ -256,6 +241,12 @@ pub(super) fn replace_sites(opened: Opened) {
             worker.replace_sites(opened);
         }
     });
+}
+
+/// Another descriptor of every socket that this thread's core accepts from.
+pub(super) fn core_sockets() -> io::Result<Sockets> {
+    WORKER
+        .with_borrow(|worker| worker.as_ref().map_or_else(|| Ok(Sockets::new()), |worker| worker.accepting.try_clone()))
 }
 
 /// What this thread's core has counted; `None` on a thread that is none.

@@ -1,6 +1,7 @@
 //! What scripts are bound by: from the options to what the spawner is told.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::rt::confine::groups::Groups;
 use crate::rt::confine::{Confinement, User};
@@ -12,15 +13,15 @@ use super::super::options::{Cgroup, Options, ScriptBounds};
 pub(in crate::serve) struct Bounds {
     confinement: Confinement,
     helper: PathBuf,
-    groups: Option<Groups>,
+    groups: Option<Arc<Groups>>,
 }
 
 impl Bounds {
-    /// Nothing, if nothing was asked for. Blocking.
+    /// Nothing, if nothing was asked for. `before`: those of the options before these, whose control groups stay. Blocking.
     ///
     /// # Errors
     /// One line: what is not possible here, and why. It has been tried.
-    pub(in crate::serve) fn new(options: &Options) -> Result<Option<Bounds>, String> {
+    pub(in crate::serve) fn new(options: &Options, before: Option<&Bounds>) -> Result<Option<Bounds>, String> {
         let wanted = &options.cgi.bounds;
         let confinement = confinement(wanted)?;
         let has_scripts = options.sites.iter().any(|site| !site.mounts.is_empty());
@@ -28,7 +29,8 @@ impl Bounds {
             return Ok(None);
         }
         let helper = wanted.helper.clone().ok_or("no helper was named that could bind scripts")?;
-        let groups = groups(&wanted.cgroup)?;
+        let kept = before.and_then(|before| before.groups.clone());
+        let groups = kept.map_or_else(|| groups(&wanted.cgroup), |kept| Ok(Some(kept)))?;
         let probed = groups.as_ref().map(|groups| groups.of("probe"));
         match confinement.probe(&helper, probed.as_deref()) {
             Ok(()) => Ok(Some(Bounds { confinement, helper, groups })),
@@ -67,14 +69,14 @@ fn confinement(wanted: &ScriptBounds) -> Result<Confinement, String> {
     })
 }
 
-fn groups(wanted: &Cgroup) -> Result<Option<Groups>, String> {
+fn groups(wanted: &Cgroup) -> Result<Option<Arc<Groups>>, String> {
     let (parent, must) = match wanted {
         Cgroup::Off => return Ok(None),
         Cgroup::Auto => (None, false),
         Cgroup::Below(parent) => (Some(parent.as_path()), true),
     };
     match Groups::new(parent) {
-        Ok(groups) => Ok(Some(groups)),
+        Ok(groups) => Ok(Some(Arc::new(groups))),
         Err(error) if must => Err(format!("cgi-cgroup: {}: {error}", parent.unwrap_or(Path::new("")).display())),
         Err(error) => {
             tracing::warn!(%error, "scripts get no control groups");

@@ -85,7 +85,7 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
             Stdin::Pipe => process::stdin_pipe().map(|(writer, end)| (Some(writer), Stdio::Fd(end)))?,
         };
         command.stdin(stdin_end).stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
-        let bound = worker.bounds.as_ref();
+        let bound = call.sites.bounds.as_ref();
         let report = bound.map(|bounds| bounds.bind(bounds.group(&call.tag).as_deref(), &mut command)).transpose()?;
         Ok((Pipes { stdin, stdout, stderr }, report))
     };
@@ -100,7 +100,7 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
     let child = started.await.map_err(StartError::Spawn)?;
     call.journal.started(child.pid().as_raw_nonzero().get());
     if let Some(report) = report {
-        let patience = Duration::from_millis(worker.options.cgi.first_byte_ms_max);
+        let patience = Duration::from_millis(call.sites.options.cgi.first_byte_ms_max);
         let started = time::timeout(patience, confine::started(&report)).await;
         started.map_err(|_late| StartError::HelperLate)?.map_err(StartError::Helper)?;
     }
@@ -192,8 +192,9 @@ pub(super) async fn run(
     };
     let stream = transport.stream();
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
-    let supervised = supervise(&shared, worker, &ward, stream);
-    let fed = body::feed(&shared, worker, stream, input, stdin);
+    let options = &call.sites.options;
+    let supervised = supervise(&shared, worker, &options.cgi, &ward, stream);
+    let fed = body::feed(&shared, worker, &options.limits, stream, input, stdin);
     let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {
@@ -202,7 +203,7 @@ pub(super) async fn run(
     });
     let ended = select2(select2(supervised, fed), select2(forwarded, logged)).await;
     let status_if_unsent = |status| if shared.head_sent.get() { Err(Cut) } else { Ok(Outcome::Failed(status)) };
-    let after_reply = match worker.options.cgi.linger {
+    let after_reply = match options.cgi.linger {
         Linger::Keep => Leave::Alone,
         Linger::Kill => Leave::Tidy,
     };
@@ -244,7 +245,13 @@ pub(super) async fn run(
 }
 
 /// Watches the exit, the client and the clock. Ends only when the exchange must.
-async fn supervise(shared: &Shared<'_>, worker: &Worker, ward: &Ward, stream: &TcpStream) -> Verdict {
+async fn supervise(
+    shared: &Shared<'_>,
+    worker: &Worker,
+    options: &CgiOptions,
+    ward: &Ward,
+    stream: &TcpStream,
+) -> Verdict {
     let mut exit = pin!(process::exited(ward.child()));
     let mut hangup = pin!(stream.hangup());
     let mut broken = pin!(stream.broken());
@@ -273,7 +280,7 @@ async fn supervise(shared: &Shared<'_>, worker: &Worker, ward: &Ward, stream: &T
             if stop.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Verdict::ServerStops);
             }
-            match shared.next_deadline(&worker.options.cgi, now_ms) {
+            match shared.next_deadline(options, now_ms) {
                 Err(verdict) => return Poll::Ready(verdict),
                 Ok(until) => timer.reset(Instant::from_millis(until)),
             }

@@ -84,8 +84,8 @@ pub(super) struct Place {
 
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
-    /// Its folder stays for as long as the reply lasts.
-    _sites: Rc<Sites>,
+    /// Its folder stays for as long as the reply lasts, and what it was to be run by.
+    sites: Rc<Sites>,
     site: usize,
     command: Command,
     journal: Rc<Journal>,
@@ -193,7 +193,7 @@ impl Call {
             command.directory(folder);
         }
         Some(Call {
-            _sites: Rc::clone(&located.sites),
+            sites: Rc::clone(&located.sites),
             site: located.site,
             command,
             journal: Journal::new(place.file.display().to_string(), tag.clone()),
@@ -223,8 +223,8 @@ impl Call {
 }
 
 /// Whether a body of that framing may go to a script at all.
-pub(super) fn body_is_too_large(worker: &Worker, framing: Framing) -> bool {
-    matches!((framing, worker.options.cgi.body_bytes_max), (Framing::Length(length), Some(max)) if length > max)
+pub(super) fn body_is_too_large(sites: &Sites, framing: Framing) -> bool {
+    matches!((framing, sites.options.cgi.body_bytes_max), (Framing::Length(length), Some(max)) if length > max)
 }
 
 /// What came of a script, as far as its client is concerned.
@@ -267,7 +267,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
 
 /// From a place in the queue to the end of the reply.
 async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Result<Outcome, Cut> {
-    let wait = Duration::from_millis(worker.options.cgi.queue_ms_max);
+    let wait = Duration::from_millis(call.sites.options.cgi.queue_ms_max);
     let permit = worker.admission.acquire(call.mount, wait);
     let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
         call.journal.warn("too many scripts are running: 503");
@@ -277,7 +277,7 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         Ok(stdin) => stdin,
         Err(status) => return Ok(Outcome::Failed(status)),
     };
-    let group = worker.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
+    let group = call.sites.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
     let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
@@ -290,7 +290,9 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         }
     };
     worker.metrics.scripts.add(1);
-    exchange::run(link, worker, call, pipes, reap::Ward::new(Rc::clone(worker), child, escaped, permit)).await
+    let times = reap::Times::of(&call.sites.options.cgi);
+    let ward = reap::Ward::new(Rc::clone(worker), child, escaped, permit, times);
+    exchange::run(link, worker, call, pipes, ward).await
 }
 
 fn status_of(blame: Blame) -> Status {
@@ -325,7 +327,8 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
     loop {
         let mut slots = FieldSlots::new();
         let mut conn = Conn::new(worker.now_ms());
-        let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
+        let limits = &call.sites.limits;
+        let Event::Request { request, .. } = conn.poll(limits, worker.now_ms(), &head, &mut slots) else {
             call.journal.error("it redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
             return Ok(Redirected::Sent { status, bytes: fail(link, worker, call, status).await? });

@@ -55,7 +55,7 @@ pub(super) async fn forward(
             Some(bytes) => head.extend_from_slice(&bytes),
             None => {
                 // For the log: it says more with the exit status, which is not needed otherwise.
-                let _ = exit_soon(shared, worker).await;
+                let _ = exit_soon(shared, call).await;
                 return Forwarded::NoReply(match head.is_empty() {
                     true => "it ended without a word",
                     false => "its output ended inside its head",
@@ -70,7 +70,7 @@ pub(super) async fn forward(
             }
             is_all = true;
         }
-        match reader.read(&head, worker.options.cgi.head_bytes_max, call.is_nph) {
+        match reader.read(&head, call.sites.options.cgi.head_bytes_max, call.is_nph) {
             Parsed::NeedMore => {}
             Parsed::Malformed(why) => return Forwarded::NoReply(why),
             Parsed::LocalRedirect(path) => return Forwarded::Redirect(path.to_vec()),
@@ -80,7 +80,7 @@ pub(super) async fn forward(
                 let (mut output, mut framing) = (reply.output, reply.framing(&context));
                 let discards = context.is_head || framing == BodyFraming::None;
                 if is_all && output == Output::UntilEof && !discards {
-                    if is_killed(shared, worker).await {
+                    if is_killed(shared, call).await {
                         return Forwarded::NoReply("it was killed in the middle of its output");
                     }
                     let length = (head.len() - reply.head_len) as u64;
@@ -127,7 +127,7 @@ pub(super) async fn forward(
         }
         more = match read(shared, worker, call, stdout).await {
             Some(bytes) => body.push(&bytes, out),
-            None => More::No(end_of_output(shared, worker, &mut body, out).await),
+            None => More::No(end_of_output(shared, call, &mut body, out).await),
         };
     }
 }
@@ -136,12 +136,12 @@ pub(super) async fn forward(
 /// that was done; its status comes up to a few milliseconds after the end.
 async fn end_of_output(
     shared: &Shared<'_>,
-    worker: &Worker,
+    call: &Call,
     body: &mut Body,
     out: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
     let whole = body.end(out);
-    if whole.is_ok() && body.source == Output::UntilEof && !body.discards && is_killed(shared, worker).await {
+    if whole.is_ok() && body.source == Output::UntilEof && !body.discards && is_killed(shared, call).await {
         out.clear();
         return Err("it was killed in the middle of its output");
     }
@@ -149,15 +149,15 @@ async fn end_of_output(
 }
 
 /// The exit status, if it comes within the moment that is set for it.
-async fn exit_soon(shared: &Shared<'_>, worker: &Worker) -> Option<ExitStatus> {
+async fn exit_soon(shared: &Shared<'_>, call: &Call) -> Option<ExitStatus> {
     let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
-    let wait = Duration::from_millis(worker.options.cgi.exit_wait_ms_max);
+    let wait = Duration::from_millis(call.sites.options.cgi.exit_wait_ms_max);
     time::timeout(wait, exit).await.ok()
 }
 
-async fn is_killed(shared: &Shared<'_>, worker: &Worker) -> bool {
+async fn is_killed(shared: &Shared<'_>, call: &Call) -> bool {
     use std::os::unix::process::ExitStatusExt;
-    exit_soon(shared, worker).await.is_some_and(|status| status.signal().is_some())
+    exit_soon(shared, call).await.is_some_and(|status| status.signal().is_some())
 }
 
 /// The next piece of output; `None` at its end, and when the script is gone and somebody else has held its stdout open

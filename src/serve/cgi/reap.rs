@@ -21,6 +21,7 @@ pub(super) struct Ward {
     worker: Rc<Worker>,
     child: Option<Child>,
     escaped: Escaped,
+    times: Times,
     _permit: Permit,
 }
 
@@ -36,9 +37,9 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, child: Child, escaped: Escaped, permit: Permit, times: Times) -> Ward {
         worker.metrics.scripts_running.add(1);
-        Ward { worker, child: Some(child), escaped, _permit: permit }
+        Ward { worker, child: Some(child), escaped, times, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -50,7 +51,7 @@ impl Ward {
         let Some(child) = self.child.take() else { return };
         let mut errors = errors;
         rt::spawn_detached(async move {
-            let times = Times::of(&self.worker.options.cgi);
+            let times = self.times;
             let at_once = (leave == Leave::Kill).then(|| self.escaped.end(&self.worker.cpus, times.patience));
             let seen_off = async {
                 match exit {
@@ -85,7 +86,9 @@ impl Ward {
     }
 }
 
-struct Times {
+/// How long each part of the leave may take.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
     /// From TERM to KILL.
     patience: Duration,
     /// For one who holds a pipe of a script that has ended.
@@ -95,7 +98,7 @@ struct Times {
 }
 
 impl Times {
-    fn of(options: &CgiOptions) -> Times {
+    pub(super) fn of(options: &CgiOptions) -> Times {
         Times {
             patience: Duration::from_millis(options.term_to_kill_ms),
             held: Duration::from_millis(options.held_stdout_ms_max),

@@ -102,7 +102,7 @@ impl Stage<'_> {
         let worker = self.worker;
         let mut slots = FieldSlots::new();
         let mut conn = Conn::new(worker.now_ms());
-        let request = match conn.poll(&worker.limits, worker.now_ms(), client.head, &mut slots) {
+        let request = match conn.poll(&worker.limits(), worker.now_ms(), client.head, &mut slots) {
             Event::Request { request, .. } => request,
             Event::Refuse(refusal) => return Err(ending(refusal.status, refusal.why)),
             Event::NeedBytes { .. } | Event::Over => return Err(ending(Status::BAD_REQUEST, "the head is not whole")),
@@ -136,7 +136,7 @@ impl Stage<'_> {
             Route::File(_) => return Err(ending(Status::NOT_FOUND, "no program is meant: such a path is a file's")),
             Route::Reply(reply) => return Err(ending(reply.status(), "no program is asked for this")),
         };
-        if super::body_is_too_large(worker, request.framing) {
+        if super::body_is_too_large(&sites, request.framing) {
             return Err(ending(Status::CONTENT_TOO_LARGE, "the body is too large (cgi-body-bytes-max)"));
         }
         let wanted = Wanted { sites: std::rc::Rc::clone(&sites), site, route, rest: rest.into() };
