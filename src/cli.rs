@@ -221,7 +221,10 @@ mod tests {
             assert!(page.contains(&format!("`--{flag}")) && MAN.contains(&man), "{flag}");
         };
         ["config", "explain"].iter().for_each(|flag| of_a_page(PAGE, flag));
-        instances.iter().chain(&["deploy", "to", "rollback"]).for_each(|flag| of_a_page(INSTANCES, flag));
+        instances
+            .iter()
+            .chain(&["deploy", "to", "rollback", "reload", "upgrade"])
+            .for_each(|flag| of_a_page(INSTANCES, flag));
     }
 
     /// The other direction: nothing that is documented is unknown.

@@ -31,16 +31,31 @@ pub(crate) enum Action {
     Deploy { what: OsString, to: Option<OsString> },
     /// `--rollback`.
     Rollback,
+    /// `--reload`.
+    Reload,
+    /// `--upgrade`.
+    Upgrade,
     /// `--completions`, which is hidden: for a shell.
     Completions(clap_complete::Shell),
 }
 
 const HEADING: &str = "Instances";
 /// The flags of which one may be given.
-const ACTIONS: [&str; 9] =
-    ["explain", "daemon", "stop", "list-instances", "log", "reset-logs", "deploy", "rollback", "completions"];
+const ACTIONS: [&str; 11] = [
+    "explain",
+    "daemon",
+    "stop",
+    "list-instances",
+    "log",
+    "reset-logs",
+    "deploy",
+    "rollback",
+    "completions",
+    "reload",
+    "upgrade",
+];
 /// Those that are about one instance.
-const NAMED: [&str; 6] = ["daemon", "stop", "log", "reset-logs", "deploy", "rollback"];
+const NAMED: [&str; 8] = ["daemon", "stop", "log", "reset-logs", "deploy", "rollback", "reload", "upgrade"];
 /// What an instance has to drain when it is stopped.
 const TIMEOUT_DEFAULT: &str = "30s";
 
@@ -58,7 +73,7 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
         return Action::Completions(shell);
     }
     type Meant = fn(&ArgMatches) -> Action;
-    let flags: [(&str, Meant); 7] = [
+    let flags: [(&str, Meant); 9] = [
         ("explain", |_| Action::Explain),
         ("daemon", |_| Action::Daemon),
         ("stop", |matches| Action::Stop { timeout: matches.get_one("timeout").copied().unwrap_or_default() }),
@@ -66,6 +81,8 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
         ("log", |matches| Action::Log { follow: matches.get_flag("follow") }),
         ("reset-logs", |_| Action::ResetLogs),
         ("rollback", |_| Action::Rollback),
+        ("reload", |_| Action::Reload),
+        ("upgrade", |_| Action::Upgrade),
     ];
     flags.iter().find(|(name, _)| matches.get_flag(name)).map_or(Action::Run, |(_, action)| action(matches))
 }
@@ -110,6 +127,11 @@ pub(super) fn add(command: Command) -> Command {
                 .requires("deploy"),
         )
         .arg(switch("rollback", "Go back to what was served before the last deploy"))
+        .arg(switch("reload", "Have the instance read its configuration again, without dropping a request"))
+        .arg(switch(
+            "upgrade",
+            "Have a new process of the binary take the instance's place, without refusing a connection",
+        ))
         .arg(Arg::new("completions").long("completions").value_parser(value_parser!(clap_complete::Shell)).hide(true))
         .arg(
             Arg::new(crate::instance::daemon::FLAG)

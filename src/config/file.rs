@@ -10,7 +10,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::problem::{Problem, ProblemKind, did_you_mean};
 use super::settings;
-use super::sources::{Given, Layer, Origin};
+use super::sources::{Given, Layer, Origin, started_in};
 
 /// No configuration is longer; a device that never ends is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -22,7 +22,9 @@ pub(crate) fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
 }
 
 fn text(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    // Whatever folder this process is in by now.
+    let at = started_in().map_or_else(|_| path.to_owned(), |folder| folder.join(path));
+    let file = std::fs::File::open(at).map_err(|error| format!("cannot be read: {error}"))?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
     if text.len() as u64 > FILE_BYTES_MAX {

@@ -84,6 +84,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "Connections per core; none is what the descriptor limit allows";
     "drain-ms-max" Millis ConnectionLimits 0..=TIME, drain_ms_max,
         "From SIGINT or SIGTERM until what is still in flight is cut; a second signal cuts it at once";
+    "upgrade-ms-max" Millis ConnectionLimits 1..=TIME, upgrade_ms_max,
+        "From the start of a new process for --upgrade until it must be ready; the old one goes on beyond";
 
     "cgi-running-max" Count CgiLimits 1..=COUNT, cgi.running_max,
         "Scripts that run at the same time, on all cores together";
@@ -329,6 +331,7 @@ mod tests {
             ranges_max as u64,
             listing_entries_max as u64,
             options.drain_ms_max,
+            options.upgrade_ms_max,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,
         ];

@@ -11,6 +11,7 @@ mod mounts;
 mod pages;
 mod problem;
 mod programs;
+mod reload;
 mod settings;
 mod sources;
 mod units;
@@ -24,14 +25,14 @@ pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use mounts::at_root;
 pub(crate) use problem::{Problem, ProblemKind, one_line};
 pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
-pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
+pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin, started_in};
 pub(crate) use units::{NONE, Unit};
 
 use problem::did_you_mean;
 use sources::Layers;
 
 /// Ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) options: Options,
     /// How much is logged.
@@ -43,7 +44,7 @@ pub(crate) struct Config {
 }
 
 /// One decision.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settled {
     pub(crate) name: &'static str,
     pub(crate) group: Group,

@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 use ucaffeine::serve::options::{CGI_BIN, EnvVar, MountConfig, MountKind, SiteConfig};
 
 use super::problem::{Problem, ProblemKind};
-use super::sources::{Given, Layers};
+use super::sources::{Given, Layers, started_in};
 
 /// The one site of the command line. `own` is the server's environment, for `--cgi-env NAME`.
 pub(crate) fn site(
@@ -54,7 +54,7 @@ pub(crate) fn site(
 
 fn root(layers: &Layers) -> Result<PathBuf, Problem> {
     let Some(given) = layers.one("path") else {
-        return std::env::current_dir().map_err(|error| Problem {
+        return started_in().map(Path::to_path_buf).map_err(|error| Problem {
             kind: ProblemKind::Configuration,
             place: String::from("DIR"),
             what: format!("none was given, and the current folder cannot be had: {error}"),

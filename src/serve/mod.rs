@@ -231,6 +231,11 @@ impl Server {
         self.drain();
     }
 
+    /// Whether somebody else serves those who come, since [`hand_over`](Self::hand_over).
+    pub fn has_successor(&self) -> bool {
+        self.lives_on.has_successor()
+    }
+
     /// Whether every core that still runs has made a turn, no later than that.
     pub fn is_alive(&self, patience: Duration) -> bool {
         let (waiting, answered) = mpsc::channel::<Infallible>();

@@ -30,6 +30,8 @@ pub struct Options {
     pub connections_max: Option<usize>,
     /// From the signal to stop until what is still in flight is cut.
     pub drain_ms_max: u64,
+    /// How long a process that is to take this one's place has to be ready.
+    pub upgrade_ms_max: u64,
     /// How scripts are run, and for how long.
     pub cgi: CgiOptions,
     /// How files are kept and sent.
@@ -275,6 +277,7 @@ impl Default for Options {
             requests_per_connection_max: None,
             connections_max: None,
             drain_ms_max: 30_000,
+            upgrade_ms_max: 30_000,
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),
