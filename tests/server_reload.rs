@@ -27,7 +27,8 @@ fn hup(server: &Server, says: &str) {
 fn configured(site: &Site, config: &str) -> Server {
     site.write("site.toml", config);
     let config = site.at("site.toml");
-    Launch::new(site).args(["--cores", "2", "--config"]).arg_os(config).start()
+    let launch = Launch::bare(std::process::Command::new(Launch::binary()), site.root()).current_dir(site.root());
+    launch.args(["--port", "0", "--cores", "2", "--config"]).arg_os(config).start()
 }
 
 #[test]
@@ -60,7 +61,10 @@ fn the_next_request_of_an_open_connection_has_the_new_configuration() {
 fn what_is_under_way_ends_as_it_began() {
     let body = noise(64 << 20);
     let site = Site::new().file("old/large.bin", &body).file("new/large.bin", "small").file("old/sub/x", "");
-    let site = site.sh("old/cgi-bin/slow", "echo; echo began; while [ ! -e go ]; do sleep 0.02; done; cat ../which");
+    let site = site.sh(
+        "old/cgi-bin/slow",
+        "echo Content-Type: text/plain; echo; echo began; while [ ! -e go ]; do sleep 0.02; done; cat ../which",
+    );
     site.write("old/which", "old");
     site.write("new/which", "new");
     let server = configured(&site, "path = 'old'\n");
@@ -93,7 +97,10 @@ fn a_broken_file_changes_nothing_and_is_one_line() {
     let path = site.at("site.toml").display().to_string();
     let table = [
         ("header = [\n", "not TOML".to_owned()),
-        ("prot = 1\nhaeder = ['/ X-Which: two']\n", format!("{path}:1:1: unknown key prot; did you mean port?; {path}:2:1")),
+        (
+            "prot = 1\nzort = 2\n",
+            format!("{path}:1:1: unknown key prot; did you mean port?; {path}:2:1: unknown key zort"),
+        ),
         ("path = '/nonexistent'\n", "no such file or folder".to_owned()),
         ("idle_ms_max = 'soon'\n", "not a time".to_owned()),
     ];
@@ -150,7 +157,9 @@ fn flags_and_variables_still_win() {
 /// Descriptors of that kind, by what they lead to.
 fn held(server: &Server, what: &str) -> usize {
     let fds = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("its descriptors");
-    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).filter(|link| link.to_string_lossy().contains(what)).count()
+    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+        .filter(|link| link.to_string_lossy().contains(what))
+        .count()
 }
 
 #[test]
@@ -184,8 +193,9 @@ fn a_site_that_is_gone_is_freed_when_its_last_request_ends() {
 /// A thousand requests on connections that stay, one configuration after the other: none fails, and none has a mixture.
 #[test]
 fn no_request_is_dropped_under_reloads() {
-    let of = |version: usize| format!("header = ['/ X-One: {version}', '/ X-Two: {version}']\ncgi_env = ['V={version}']\n");
-    let site = Site::new().file("a.txt", "a").sh("cgi-bin/v", "echo; echo $V");
+    let of =
+        |version: usize| format!("header = ['/ X-One: {version}', '/ X-Two: {version}']\ncgi_env = ['V={version}']\n");
+    let site = Site::new().file("a.txt", "a").sh("cgi-bin/v", "echo Content-Type: text/plain; echo; echo $V");
     let server = configured(&site, &of(0));
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -227,7 +237,8 @@ fn no_request_is_dropped_under_reloads() {
 /// Scripts are let in by what holds now: more of them, without a restart, also those that wait already.
 #[test]
 fn places_for_scripts_are_divided_anew() {
-    let site = Site::new().sh("cgi-bin/wait", "echo; echo began; while [ ! -e go ]; do sleep 0.02; done");
+    let site = Site::new()
+        .sh("cgi-bin/wait", "echo Content-Type: text/plain; echo; echo began; while [ ! -e go ]; do sleep 0.02; done");
     let server = configured(&site, "cgi_running_max = 1\n");
     let ask = || {
         let mut client = server.connect();
@@ -266,7 +277,10 @@ fn the_verb_returns_when_every_core_serves_by_it() {
     }
     write("cores = 1\nport = 1\nbind = ['127.0.0.1', '::1']\n");
     let said = home.run(["--reload", "-n", "a"]).expect(0).stdout;
-    assert_eq!(said, "a has reloaded its configuration\nneeds a restart (--upgrade): bind\n", "flags win over the rest");
+    assert_eq!(
+        said, "a has reloaded its configuration\nneeds a restart (--upgrade): bind\n",
+        "flags win over the rest"
+    );
     write("prot = 1\nhead_bytes_max = 'much'\n");
     let said = home.run(["--reload", "-n", "a"]).expect(3);
     assert!(said.stderr.starts_with("ucaffeine: a.toml:1:1: unknown key prot; did you mean port?\n"), "{said:?}");

@@ -67,7 +67,11 @@ impl Home {
     }
 
     fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(Launch::binary());
+        self.command_of(Launch::binary(), args)
+    }
+
+    fn command_of<'a>(&self, binary: &Path, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(binary);
         command.args(args).env_clear().current_dir(self.path());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.envs(FOLDERS.iter().map(|(name, folder)| (name, self.path().join(folder))));
@@ -82,7 +86,13 @@ impl Home {
     /// Runs a command to its end.
     #[track_caller]
     pub fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Said {
-        let output = crate::support::run(&mut self.command(args));
+        self.run_as(Launch::binary(), args)
+    }
+
+    /// The same, of another copy of the binary.
+    #[track_caller]
+    pub fn run_as<'a>(&self, binary: &Path, args: impl IntoIterator<Item = &'a str>) -> Said {
+        let output = crate::support::run(&mut self.command_of(binary, args));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
