@@ -392,3 +392,26 @@ impl Stopper {
         self.0.raise(Stage::Cutting);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_alive_while_every_core_takes_its_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+        let sites = vec![SiteConfig::files_only(dir.path().into())];
+        let options = Options { listen, sites, cores: Some(2), ..Options::default() };
+        let server = Server::start(options).unwrap();
+        assert!(server.is_alive(Duration::from_secs(60)));
+        let (release, held) = mpsc::channel::<Infallible>();
+        server.cores[1].remote.run(move || drop(held.recv()));
+        assert!(!server.is_alive(Duration::from_millis(20)), "one of them is held up");
+        drop(release);
+        assert!(server.is_alive(Duration::from_secs(60)));
+        server.drain();
+        server.wait_stopped();
+        assert!(server.is_alive(Duration::from_secs(60)), "a core that has ended holds up nobody");
+    }
+}
