@@ -173,6 +173,10 @@ Stopping:
   SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at
   most --drain-ms-max; a second one ends it at once.
 
+Changing:
+  SIGHUP, or --reload for an instance, reads the configuration again; SIGUSR2, or --upgrade, has a
+  new process of the binary take over. Neither drops a request.
+
 Exit codes:
   0 stopped as asked, 1 it failed (no such instance, ...), 2 wrong usage, 3 wrong configuration, 4 cannot bind,
   5 engine unavailable";
