@@ -39,8 +39,19 @@ fn on_disk() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
 }
 
-/// Drops a part of a file from the page cache. False where that cannot be done here.
+/// Drops a part of a file from the page cache. False where that cannot be done here. Pages that a socket or a list of another
+/// core still holds stay for a moment.
 fn drop_pages(file: &File, offset: usize, len: usize) -> bool {
+    (0..200).any(|_| {
+        let is_cold = drop_pages_now(file, offset, len);
+        if !is_cold {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        is_cold
+    })
+}
+
+fn drop_pages_now(file: &File, offset: usize, len: usize) -> bool {
     let len = std::num::NonZeroU64::new(len as u64);
     fadvise(file, offset as u64, len, Advice::DontNeed).expect("advice");
     let mut byte = [0];

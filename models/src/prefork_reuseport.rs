@@ -10,14 +10,16 @@
 //! | a handler that crashes after its launch costs its own connection | `a_crashing_handler_harms_nobody` |
 //! | 4 workers, `--port`, `--workers`, `--path` | `the_flags_are_the_seeds` |
 //! | (ours) a killed worker is replaced and costs at most its own request | `a_killed_worker_is_replaced` |
+//! | (ours) when all workers die at once the port is still ours | `when_all_die_at_once_there_is_a_new_listener` |
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use ucaffeine::rt::net::Share;
 
@@ -33,6 +35,10 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const LISTENER: RawFd = 200;
 /// Between two tries to accept, when descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// How long the old socket may take to go when all workers were killed: each closes it late in its exit.
+const LISTEN_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// Between two tries to listen meanwhile.
+const LISTEN_AGAIN_PAUSE: Duration = Duration::from_millis(5);
 
 pub(crate) fn flags() -> Vec<Arg> {
     vec![Args::program_flag()]
@@ -47,7 +53,9 @@ pub(crate) fn run(args: &Args, _flags: &ArgMatches) -> io::Result<()> {
     // Blocked from here on, in the workers too: a Ctrl-C reaches the whole group, but ends it through the supervisor.
     let stop = sys::stop_signals()?;
     let address = listener.local_addr()?;
-    let mut supervisor = Supervisor { served, args: Args { address, ..args.clone() }, workers: Vec::new() };
+    let port = reserve(address)?;
+    let mut supervisor =
+        Supervisor { served, args: Args { address, ..args.clone() }, workers: Vec::new(), port: Some(port) };
     for _ in 0..args.workers {
         if supervisor.hire(&listener)? == Role::Worker {
             return Ok(());
@@ -68,6 +76,21 @@ fn listen(args: &Args) -> io::Result<TcpListener> {
     at_its_number(listener)
 }
 
+/// A socket that is bound and never listens: nobody else is given the port in the moment when no worker lives. (The kernel
+/// hands a bound port to nobody who asks for any port, bind(2) and connect(2) alike.)
+fn reserve(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Beside the listener, which has both.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
 /// Moves a descriptor to the listener's number.
 fn at_its_number(listener: OwnedFd) -> io::Result<TcpListener> {
     let moved = rustix::io::fcntl_dupfd_cloexec(&listener, LISTENER)?;
@@ -78,6 +101,8 @@ struct Supervisor {
     served: Served,
     args: Args,
     workers: Vec<Worker>,
+    /// None in a worker.
+    port: Option<OwnedFd>,
 }
 
 /// On which side of a `fork(2)` the caller is.
@@ -92,6 +117,7 @@ impl Supervisor {
     fn hire(&mut self, listener: &TcpListener) -> io::Result<Role> {
         match sys::fork()? {
             Forked::Child => {
+                self.port = None;
                 work(listener, &self.served)?;
                 Ok(Role::Worker)
             }
@@ -134,16 +160,29 @@ impl Supervisor {
             let Some(how) = self.workers[index].has_ended() else { continue };
             let worker = self.workers.swap_remove(index);
             eprintln!("worker {} has died ({how}); another takes its place", worker.pid().as_raw_nonzero());
-            let listener = match self.borrow_listener() {
-                Some(borrowed) => at_its_number(borrowed)?,
-                // All of them died at once, and the socket with them.
-                None => listen(&self.args)?,
-            };
+            let listener = self.listener()?;
             if self.hire(&listener)? == Role::Worker {
                 return Ok(Role::Worker);
             }
         }
         Ok(Role::Supervisor)
+    }
+
+    /// A living worker's, or a new one: all of them died at once, and the socket with them.
+    fn listener(&self) -> io::Result<TcpListener> {
+        let until = Instant::now() + LISTEN_AGAIN_MAX;
+        loop {
+            if let Some(borrowed) = self.borrow_listener() {
+                return at_its_number(borrowed);
+            }
+            match listen(&self.args) {
+                // Nobody lends it any more, and somebody who is dying has not let go of it yet.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                    std::thread::sleep(LISTEN_AGAIN_PAUSE);
+                }
+                listening => return listening,
+            }
+        }
     }
 
     /// The supervisor has no listener; a living worker has (pidfd_getfd(2), Linux 5.6, allowed on one's own children).

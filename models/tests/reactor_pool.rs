@@ -14,6 +14,11 @@ fn a_burst_is_accepted_by_one_event() {
     let model = Model::start(NAME, &site, &[]);
     // All of them are in the backlog before the loop sees the first.
     model.signal(Signal::STOP);
+    wait_until("every thread has stopped", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", model.pid())).expect("its threads");
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        stats.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    });
     let mut clients: Vec<Client> = (0..BURST).map(|_| model.connect()).collect();
     model.signal(Signal::CONT);
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/a.txt").expect(200).text(), "alpha"));

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -25,6 +25,8 @@ pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(20);
 /// A file that changed so lately is copied before it is sent: `sendfile(2)` would hand its pages to the socket, and whoever
 /// writes to them before the client has read them changes what was sent.
 const SENT_BY_COPY: Duration = Duration::from_secs(1);
+/// How long after a file was given a new name the event may come.
+const TOLD_LATE_MAX: Duration = Duration::from_millis(5);
 /// A stamp so far ahead is of another clock, or from before ours was set back: it tells nothing.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(1);
 
@@ -89,7 +91,17 @@ pub(in crate::serve) struct OpenFile {
     metadata: Cell<Metadata>,
     /// A write was told.
     is_written: Cell<bool>,
+    told: Cell<Told>,
     cache: Weak<Cache>,
+}
+
+/// What comes to be known of what happens to an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    /// New names, and most writes.
+    Names,
+    All,
 }
 
 impl Entry {
@@ -129,7 +141,18 @@ impl Entry {
 
 impl OpenFile {
     pub(super) fn new(file: File, metadata: Metadata, cache: Weak<Cache>) -> OpenFile {
-        OpenFile { file: Rc::new(file), metadata: Cell::new(metadata), is_written: Cell::new(false), cache }
+        OpenFile {
+            file: Rc::new(file),
+            metadata: Cell::new(metadata),
+            is_written: Cell::new(false),
+            told: Cell::new(Told::Nothing),
+            cache,
+        }
+    }
+
+    /// From now on.
+    pub(super) fn set_told(&self, told: Told) {
+        self.told.set(told);
     }
 
     /// Whether its content is still what it was when the head of the reply was made. One `fstat` (0.2 us); ask before each
@@ -146,11 +169,25 @@ impl OpenFile {
         if !has_same_content(&now, self.metadata.get()) {
             return false;
         }
-        // A write whose time was set back, or a new name? What has been told decides.
-        if let Some(cache) = self.cache.upgrade() {
+        // A write whose time was set back, or a new name? What has been told decides: a write is told before its time can be
+        // set back, a new name only after it is one (the kernel changes the inode, and then queues the event).
+        let Some(cache) = self.cache.upgrade() else { return false };
+        let since = Instant::now();
+        loop {
             cache.hear();
+            let Ok(now) = self.file.metadata() else { return false };
+            let then = self.metadata.get();
+            match self.told.get() {
+                _ if self.is_written.get() => return false,
+                _ if now == then => return true,
+                Told::All => return has_same_content(&now, then),
+                // Microseconds, and seldom: the core waits.
+                Told::Names if has_same_content(&now, then) && since.elapsed() < TOLD_LATE_MAX => {
+                    std::thread::yield_now()
+                }
+                Told::Names | Told::Nothing => return false,
+            }
         }
-        !self.is_written.get() && self.file.metadata().is_ok_and(|now| now == self.metadata.get())
     }
 
     /// The file, for what goes on when nobody sends it any more.

@@ -37,7 +37,7 @@ use crate::site::static_file::{FileFacts, Found};
 pub(super) use entry::{Content, Entry, OpenFile};
 
 use super::options::FileOptions;
-use entry::{Held, Kept, Seen, Trust, settles_in, stat};
+use entry::{Held, Kept, Seen, Told, Trust, settles_in, stat};
 use read::read_whole;
 use shelf::{Place, Shelf};
 use trails::{Name, Trail};
@@ -437,6 +437,8 @@ impl Cache {
             let mut trails = self.watching.trails.borrow_mut();
             trails.keep(first, &kept.names, key);
             more.iter().for_each(|trail| trails.keep(trail, &[], key));
+            let told = if lookout.is_told_all { Told::All } else { Told::Names };
+            entry.open_files().for_each(|file| file.set_told(told));
         }
         entry
     }
@@ -451,6 +453,7 @@ impl Cache {
         let Some(kept) = &entry.kept else { return };
         let Some(key) = kept.key.take() else { return };
         let Some((first, more)) = kept.trails.split_first() else { return };
+        entry.open_files().for_each(|file| file.set_told(Told::Nothing));
         let mut trails = self.watching.trails.borrow_mut();
         trails.forget(first, &kept.names, key);
         more.iter().for_each(|trail| trails.forget(trail, &[], key));

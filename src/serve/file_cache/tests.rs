@@ -203,6 +203,27 @@ fn an_open_file_is_unchanged_by_a_new_name_and_not_by_a_write() {
     }
 }
 
+/// The kernel changes the inode first and queues the event then: who looks between the two sees a change that nobody told.
+#[test]
+fn a_new_name_that_is_told_late_cuts_nobody() {
+    let options = FileOptions { cached_file_bytes_max: 3, ..FileOptions::default() };
+    with_cache(options, |t| {
+        for round in 0..40 {
+            t.write("a", "content");
+            t.write("b", "another");
+            let entry = t.learn("a");
+            let Content::File(file) = &entry.held(None).unwrap().content else { panic!("it is in memory") };
+            let (from, to) = (t.at("b"), t.at("a"));
+            let replacing = std::thread::spawn(move || fs::rename(from, to).unwrap());
+            while !replacing.is_finished() {
+                assert!(file.is_unchanged(), "in round {round}");
+            }
+            replacing.join().unwrap();
+            assert!(file.is_unchanged(), "after round {round}");
+        }
+    });
+}
+
 #[test]
 fn a_file_that_is_not_quiet_is_given_out_under_tags_of_its_own() {
     with_cache(FileOptions::default(), |t| {
