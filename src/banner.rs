@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value, json};
 use ucaffeine::rt::cpu::{CpuPlan, ranges};
-use ucaffeine::serve::options::{Listen, MountConfig, Options};
+use ucaffeine::serve::options::{Listen, MountConfig, Options, SiteConfig};
 
-use crate::config::{Group, Settled, Unit, one_line};
+use crate::config::{Group, Part, Settled, Unit, one_line};
 
 /// What a server that has started knows about itself.
 pub(crate) struct Started<'a> {
@@ -43,6 +44,7 @@ pub(crate) fn started(facts: &Started<'_>, look: Look) -> String {
     rows.extend(facts.instance.map(|instance| ("instance", format!("{} (pid {})", instance.name, instance.pid))));
     rows.extend(facts.listen.iter().map(|listen| ("listening", url(listen))));
     for site in &facts.options.sites {
+        rows.extend((!site.names.is_empty()).then(|| ("host", site.names.join(" "))));
         rows.push(("files", site.root.display().to_string()));
         rows.extend(site.mounts.iter().map(|mount| ("programs", mounted(mount, &site.root))));
     }
@@ -136,6 +138,8 @@ pub(crate) struct Explained<'a> {
     /// What would be locked in memory, name and size.
     pub(crate) memlock: &'a [(String, String)],
     pub(crate) settled: &'a [Settled],
+    /// What the file's tables come to.
+    pub(crate) parts: &'a [Part],
 }
 
 /// Everything that was decided, and why. Sections without facts are left out.
@@ -156,13 +160,71 @@ pub(crate) fn explain(facts: &Explained<'_>) -> String {
         ("Settings (value, and where it was said)", settings(Group::is_of_settings)),
         ("Limits (value, and where it was said)", settings(is_limit)),
     ];
-    let sections = sections.iter().filter(|(_, rows)| !rows.is_empty());
-    sections.map(|(title, rows)| format!("{title}\n{}", table(rows))).collect::<Vec<_>>().join("\n")
+    let titled = |(title, rows): &(&str, Vec<[String; 3]>)| format!("{title}\n{}", table(rows));
+    let mut texts: Vec<String> = sections.iter().filter(|(_, rows)| !rows.is_empty()).map(titled).collect();
+    facts.parts.iter().for_each(|part| part_texts(part, "", &mut texts));
+    texts.join("\n")
+}
+
+/// A table of the file, and those in it.
+fn part_texts(part: &Part, of: &str, texts: &mut Vec<String>) {
+    let kind = if part.kind == "host" { "Host" } else { "Location" };
+    let title = format!("{kind} {}{of} ({})", part.title, part.origin);
+    let rows: Vec<[String; 3]> =
+        part.rows.iter().map(|(name, value, origin)| [name.clone(), value.clone(), origin.clone()]).collect();
+    texts.push(format!("{}\n{}", one_line(&title), table(&rows)));
+    let of = format!(" of {}", part.title);
+    part.parts.iter().for_each(|inner| part_texts(inner, &of, texts));
+}
+
+/// The same for programs: everything is text, as it would be written.
+pub(crate) fn explain_json(facts: &Explained<'_>) -> String {
+    let pairs = |pairs: &[(String, String)]| -> Value {
+        pairs.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<Map<_, _>>().into()
+    };
+    let settled: Map<String, Value> = facts
+        .settled
+        .iter()
+        .map(|settled| {
+            let key = settled.name.replace('-', "_");
+            (key, json!({ "value": settled.value, "origin": settled.origin }))
+        })
+        .collect();
+    let listen: Vec<String> = facts.options.listen.iter().map(|listen| listen.to_string()).collect();
+    let site = |site: &SiteConfig| {
+        let mounts = site
+            .mounts
+            .iter()
+            .map(|mount| json!({ "prefix": mount.prefix, "target": mount.target.display().to_string() }));
+        json!({ "names": site.names, "path": site.root.display().to_string(), "mounts": mounts.collect::<Vec<_>>() })
+    };
+    let whole = json!({
+        "listen": listen,
+        "cores": facts.cpus.cores,
+        "engine": pairs(facts.capabilities),
+        "locked_memory": pairs(facts.memlock),
+        "settings": settled,
+        "tables": facts.parts.iter().map(part_json).collect::<Vec<_>>(),
+        "sites": facts.options.sites.iter().map(site).collect::<Vec<_>>(),
+    });
+    format!("{whole:#}\n")
+}
+
+fn part_json(part: &Part) -> Value {
+    let rows: Map<String, Value> = part
+        .rows
+        .iter()
+        .map(|(key, value, origin)| (key.clone(), json!({ "value": value, "origin": origin })))
+        .collect();
+    let title = if part.kind == "host" { "names" } else { "pattern" };
+    let tables: Vec<Value> = part.parts.iter().map(part_json).collect();
+    json!({ "kind": part.kind, title: part.title, "origin": part.origin, "settings": rows, "tables": tables })
 }
 
 fn served_rows(options: &Options) -> Vec<[String; 3]> {
     let mut rows: Vec<(&str, String)> = options.listen.iter().map(|listen| ("at", url(listen))).collect();
     for site in &options.sites {
+        rows.extend((!site.names.is_empty()).then(|| ("host", site.names.join(" "))));
         rows.push(("files", site.root.display().to_string()));
         rows.extend(site.mounts.iter().map(|mount| ("programs", mounted(mount, &site.root))));
         rows.extend(site.hidden.iter().map(|path| ("never as files", path.display().to_string())));
@@ -204,7 +266,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
     use ucaffeine::rt::cpu::{CpuFacts, plan};
-    use ucaffeine::serve::options::{MountKind, SiteConfig};
+    use ucaffeine::serve::options::MountKind;
 
     fn options() -> Options {
         let mut site = SiteConfig::files_only(PathBuf::from("/srv/site"));
@@ -280,6 +342,7 @@ mod tests {
             capabilities: &capabilities,
             memlock: &[],
             settled: &settled,
+            parts: &[],
         });
         assert!(got.contains("Engine\n  engine  uring\n") && !got.contains("Locked memory"), "{got}");
         assert!(got.contains("  never as files  cgi-bin\n"), "{got}");

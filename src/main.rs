@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod banner;
+mod check;
 mod cli;
 mod config;
 mod instance;
@@ -42,13 +43,16 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == rehearse::VERB) {
         return rehearsed();
     }
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == check::VERB) {
+        return check::main(std::env::args_os().skip(2), &level);
+    }
     let typed = match cli::parse(std::env::args_os()) {
         Ok(typed) => typed,
         Err(answer) => return answered(&answer),
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     match typed.action {
-        Action::Run | Action::Explain | Action::InBackground { .. } => serve(typed, &environment, &level),
+        Action::Run | Action::Explain { .. } | Action::InBackground { .. } => serve(typed, &environment, &level),
         Action::Completions(shell) => {
             clap_complete::generate(shell, &mut cli::command(), "ucaffeine", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -72,9 +76,9 @@ fn log_to_stderr() -> Level {
 
 /// Serves, or says what that would be like.
 fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> ExitCode {
-    if typed.action == Action::Explain {
+    if let Action::Explain { json } = typed.action {
         return match configure(typed, environment, None) {
-            Ok((config, _)) => explain(&config),
+            Ok((config, _)) => explain(&config, json),
             Err(Unfit::Failed(failed)) => complain(&failed),
             Err(Unfit::Problems(problems)) => refused(&problems),
         };
@@ -163,11 +167,11 @@ fn control(typed: &Typed, folders: &Folders) -> Result<(), Failed> {
         Action::Rollback => instance::rollback(folders, &name()?).map(|said| print(&said)),
         Action::Reload => instance::reload(folders, &name()?, EXIT_CONFIGURATION).map(|said| print(&said)),
         Action::Upgrade => instance::upgrade(folders, &name()?).map(|said| print(&said)),
-        Action::Run | Action::Explain | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
+        Action::Run | Action::Explain { .. } | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
     }
 }
 
-fn explain(config: &Config) -> ExitCode {
+fn explain(config: &Config, json: bool) -> ExitCode {
     let cpus = cpu::plan(&CpuFacts::read(), config.options.cores);
     let mut capabilities = vec![("asked for".to_owned(), config.options.engine.to_string())];
     capabilities.extend(rt::capabilities());
@@ -177,8 +181,9 @@ fn explain(config: &Config) -> ExitCode {
         capabilities: &capabilities,
         memlock: &rt::memlock_plan(cpus.cores),
         settled: &config.settled,
+        parts: &config.parts,
     };
-    print(&banner::explain(&facts));
+    print(&if json { banner::explain_json(&facts) } else { banner::explain(&facts) });
     ExitCode::SUCCESS
 }
 

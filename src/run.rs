@@ -121,7 +121,7 @@ pub(crate) fn instance(
     let given = arrival.and_then(|arrival| arrival.lock.take());
     let lock = match (given, &typed.action) {
         (Some(held), _) => Some(Lock::given(&folders, &name, held)),
-        (None, Action::Explain) => None,
+        (None, Action::Explain { .. }) => None,
         (None, _) => match Lock::take(&folders, &name) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => {
@@ -166,13 +166,11 @@ impl Home {
 
     /// Makes sure that only content is served from it. Returns the folder, if it is what is served.
     fn settle(&self, root: &Path, config: &mut Config) -> Option<PathBuf> {
-        if !config.options.sites.iter().all(|site| site.root == root) {
-            return None;
-        }
+        // The default site may be the instance's own folder; hosts have folders of theirs.
+        let site = config.options.sites.first_mut().filter(|site| site.root == root)?;
         if root == self.own {
             // While the folder itself is served, its releases are not: what comes with the first deploy.
-            let hidden = config.options.sites.iter_mut().map(|site| &mut site.hidden);
-            hidden.for_each(|hidden| hidden.extend(crate::instance::OURS.map(PathBuf::from)));
+            site.hidden.extend(crate::instance::OURS.map(PathBuf::from));
         }
         Some(self.own.clone())
     }
@@ -300,11 +298,11 @@ impl Named {
 fn desk(operator: &Arc<Operator>, level: &Level) -> Desk {
     let (level, server) = (level.clone(), Arc::clone(&operator.server));
     let operator = || Arc::clone(operator);
-    let (own, site_at, alone, reload, upgrade) = (operator(), operator(), operator(), operator(), operator());
+    let (own, sites_at, alone, reload, upgrade) = (operator(), operator(), operator(), operator(), operator());
     Desk {
         server,
         own: Box::new(move || own.own()),
-        site_at: Box::new(move |root: &Path| site_at.site_at(root)),
+        sites_at: Box::new(move |root: &Path| sites_at.sites_at(root)),
         set_level: Box::new(move |name| level_of(name).is_some_and(|filter| level.reload(filter).is_ok())),
         alone: Box::new(move |work| {
             let _one = alone.changing();

@@ -6,15 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use ucaffeine::http::fuzzing;
+use ucaffeine::site::fuzzing as site;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 8] = [
     ("request", fuzzing::request),
     ("chunked", fuzzing::chunked),
     ("path", fuzzing::path),
     ("range", fuzzing::range),
     ("coding", fuzzing::coding),
+    ("authorization", site::authorization),
+    ("host", site::host),
+    ("htpasswd", site::htpasswd),
 ];
 
 /// Longer inputs only cost time: every bound of the small limits is crossed by less.
@@ -74,6 +78,14 @@ const WORDS: &[&[u8]] = &[
     b";q=0",
     b"?",
     b"#",
+    b"Basic ",
+    b"=",
+    b"a.example",
+    b"*.a.example",
+    b"[::1]",
+    b"$2y$05$",
+    b"$6$rounds=",
+    b"{SHA}",
 ];
 
 #[test]

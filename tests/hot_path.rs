@@ -11,7 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use ucaffeine::serve::options::{Listen, Options, SiteConfig};
 use ucaffeine::serve::{CoreStats, Server};
+use ucaffeine::site::auth::Guard;
+use ucaffeine::site::location::{Access, Location};
 use ucaffeine::site::pages::{ErrorPage, Pages, Statuses};
+use ucaffeine::site::pattern::Pattern;
 
 /// Of each kind, in rounds of [`ROUND`].
 const REQUESTS: usize = 10_000;
@@ -107,6 +110,9 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
             sibling.set_modified(std::time::UNIX_EPOCH).expect("utimensat");
         }
     }
+    let outside = tempfile::tempdir().expect("a temporary folder");
+    let users = outside.path().join("users");
+    std::fs::write(&users, "ann:{SHA}W8r/fyL/UzygmbNAjq2HbA67qac=\n").expect("a file");
     // What changed within the last second is copied before it is sent.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let options = Options {
@@ -124,15 +130,32 @@ fn a_cached_file_costs_no_allocation_and_two_entries() {
         error_pages: vec![ErrorPage { statuses: Statuses::Class(4), path: "404.html".into() }],
     };
     let site = SiteConfig { pages, ..SiteConfig::files_only(folder.path().into()) };
-    hold_all(Options { sites: vec![site], ..options });
+    hold_all(Options { sites: vec![site.clone()], ..options.clone() });
+    // Nor do hosts, and what holds for some of the paths: the request is for a host that only a wildcard names.
+    let host = |name: &str| SiteConfig { names: vec![name.into()], ..SiteConfig::files_only(folder.path().into()) };
+    let mut wild = host("*.example.org");
+    let pattern = |text| Pattern::parse(text).expect("a pattern");
+    let quiet = Location { listing: Some(false), ..Location::new(pattern("/quiet/")) };
+    let guard = Guard::new("x", users).expect("a realm");
+    let guarded = Location { access: Some(Access::Guarded(guard)), ..Location::new(pattern("/private/")) };
+    wild.locations = vec![quiet.clone(), Location { spa_fallback: Some(None), ..Location::new(pattern("/**/*.bin")) }];
+    let hosts = (0..100).map(|number| host(&format!("host-{number}.example.org")));
+    let sites: Vec<SiteConfig> = [site.clone(), wild].into_iter().chain(hosts).collect();
+    hold_all_of("a.deep.example.org:8080", Options { sites, ..options.clone() });
+    // Nor does a door somewhere else on the site.
+    hold_all(Options { sites: vec![SiteConfig { locations: vec![quiet, guarded], ..site }], ..options });
 }
 
 fn hold_all(options: Options) {
+    hold_all_of("test", options);
+}
+
+fn hold_all_of(host: &str, options: Options) {
     let server = Server::start(options).expect("a server");
     let [Listen::Tcp(addr)] = *server.listening() else { panic!("one address") };
     let core = threads().into_iter().find(|(_, name)| name == "core-0").expect("the core's thread").0;
     let etag = etag(addr);
-    let get = "GET /1k.css HTTP/1.1\r\nHost: test\r\n".to_owned();
+    let get = format!("GET /1k.css HTTP/1.1\r\nHost: {host}\r\n");
     let cases = [
         ("GET", format!("{get}\r\n"), "HTTP/1.1 200", 1024),
         ("HEAD", format!("{}\r\n", get.replacen("GET", "HEAD", 1)), "HTTP/1.1 200", 0),
@@ -150,7 +173,7 @@ fn hold_all(options: Options) {
         }
     }
     for (name, body_bytes) in LONGER {
-        let request = format!("GET /{name} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let request = format!("GET /{name} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         hold(&server, core, addr, &Case { name, request, status: "HTTP/1.1 200", body_bytes, depth: 1 });
     }
     server.drain();

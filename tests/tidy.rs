@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules a layer may name. A top-level module of `src/` that is not here is a fault: place it first.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("main", &["run", "cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"]),
+    (
+        "main",
+        &["run", "check", "cli", "config", "instance", "serve", "banner", "log", "rehearse", "rt", "http", "site"],
+    ),
     ("run", &["cli", "config", "instance", "serve", "banner", "log", "rt", "main"]),
+    ("check", &["cli", "config", "main", "run", "serve"]),
     ("log", &[]),
     ("rehearse", &["cli", "serve"]),
     // The hidden flag by which an instance starts itself in the background.

@@ -14,7 +14,7 @@ pub(crate) enum Action {
     /// Serve, here.
     Run,
     /// `--explain`.
-    Explain,
+    Explain { json: bool },
     /// `--daemon`: serve in the background.
     Daemon,
     /// What `--daemon` starts; whether a terminal will show what it says.
@@ -74,7 +74,7 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
     }
     type Meant = fn(&ArgMatches) -> Action;
     let flags: [(&str, Meant); 9] = [
-        ("explain", |_| Action::Explain),
+        ("explain", |matches| Action::Explain { json: matches.get_flag("json") }),
         ("daemon", |_| Action::Daemon),
         ("stop", |matches| Action::Stop { timeout: matches.get_one("timeout").copied().unwrap_or_default() }),
         ("list-instances", |matches| Action::List { json: matches.get_flag("json") }),
@@ -114,7 +114,7 @@ pub(super) fn add(command: Command) -> Command {
                 .value_parser(|text: &str| Unit::Millis.parse(text).map(Duration::from_millis)),
         )
         .arg(switch("list-instances", "List what runs").short('L'))
-        .arg(switch("json", "List it as JSON").requires("list-instances"))
+        .arg(switch("json", "Say it as JSON: --list-instances, --explain").requires("as-json"))
         .arg(
             switch("log", "Show the log of an instance in the background; with --log-level, change its level")
                 .short('l'),
@@ -140,6 +140,7 @@ pub(super) fn add(command: Command) -> Command {
                 .requires("name")
                 .hide(true),
         )
-        .group(ArgGroup::new("action").args(ACTIONS));
+        .group(ArgGroup::new("action").args(ACTIONS))
+        .group(ArgGroup::new("as-json").args(["list-instances", "explain"]).multiple(true));
     NAMED.iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.requires("name")))
 }

@@ -1,7 +1,7 @@
 //! The configuration file: TOML, one key per flag, read into the same text that a flag would have had.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,95 +11,239 @@ use toml::de::{DeInteger, DeTable, DeValue};
 use super::problem::{Problem, ProblemKind, did_you_mean};
 use super::settings;
 use super::sources::{Given, Layer, Origin, started_in};
+use super::tables::{AuthTable, Document, HostTable, Level, LocationTable, Scope};
 
 /// No configuration is longer; a device that never ends is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads and parses. Every unknown key is a problem of its own.
-pub(crate) fn read(path: &Path) -> Result<Layer, Vec<Problem>> {
-    let text = text(path).map_err(|what| vec![problem(path.display().to_string(), what)])?;
-    parse(path, &text)
+/// Reads and parses. Every mistake is a problem of its own; what is not one is in the document all the same, so that what it
+/// says can be judged, too.
+pub(crate) fn read(path: &Path, problems: &mut Vec<Problem>) -> Document {
+    match text(path) {
+        Ok(text) => parse(path, &text, problems),
+        Err(problem) => {
+            problems.push(problem);
+            Document::default()
+        }
+    }
 }
 
-fn text(path: &Path) -> Result<String, String> {
+fn text(path: &Path) -> Result<String, Problem> {
+    let name = || path.display().to_string();
+    let unreadable = |error: std::io::Error| {
+        let cause = match error.kind() {
+            ErrorKind::IsADirectory => String::from("it is a folder; name the file in it"),
+            ErrorKind::PermissionDenied => String::from("permission denied; this user may not read it"),
+            _ => error.to_string(),
+        };
+        problem(name(), format!("cannot be read: {cause}"))
+    };
     // Whatever folder this process is in by now.
     let at = started_in().map_or_else(|_| path.to_owned(), |folder| folder.join(path));
-    let file = std::fs::File::open(at).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| format!("cannot be read: {error}"))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("longer than {FILE_BYTES_MAX} bytes; is it the configuration?"));
+    let file = std::fs::File::open(at).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(problem(name(), format!("longer than {FILE_BYTES_MAX} bytes; is it the configuration?")));
     }
-    Ok(text)
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let (line, column) = position(&String::from_utf8_lossy(before), before.len());
+        problem(format!("{}:{line}:{column}", path.display()), "not valid UTF-8; save the file as UTF-8".into())
+    })?;
+    match text.trim().is_empty() {
+        true => Err(problem(name(), "empty; leave --config away where there is nothing to say".into())),
+        false => Ok(text),
+    }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Layer, Vec<Problem>> {
-    let mut file = File { path: path.into(), text, layer: Layer::default(), problems: Vec::new() };
+fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Document {
+    let mut file = File { path: path.into(), text, problems };
+    let mut document = Document::default();
     match DeTable::parse(text) {
-        Ok(table) => file.table(table.get_ref()),
+        Ok(table) => file.top(table.get_ref(), &mut document),
         Err(error) => {
             let start = error.span().map_or(0, |span| span.start);
             let what = error.message().lines().collect::<Vec<_>>().join(", ");
             file.refuse(start, &format!("not TOML: {what}"));
         }
     }
-    if file.problems.is_empty() { Ok(file.layer) } else { Err(file.problems) }
+    document
 }
 
 /// A file while it is read.
 struct File<'t> {
     path: Rc<Path>,
     text: &'t str,
-    layer: Layer,
-    problems: Vec<Problem>,
+    problems: &'t mut Vec<Problem>,
 }
 
+type Value<'t> = Spanned<DeValue<'t>>;
+
 impl File<'_> {
-    fn table(&mut self, table: &DeTable<'_>) {
+    fn top(&mut self, table: &DeTable<'_>, document: &mut Document) {
         for (key, value) in table {
-            let written: &str = key.get_ref();
-            match settings::names().find(|name| settings::key(name) == written) {
-                Some(name) => self.value(name, value),
-                None => self.unknown(key.span().start, written),
+            match &**key.get_ref() {
+                "host" => self.each_table("host", value, |file, table, at| {
+                    let host = file.host(table, at);
+                    document.hosts.push(host);
+                }),
+                _ => self.of_site(Level::Top, key, value, &mut document.top),
             }
         }
     }
 
-    fn unknown(&mut self, at: usize, written: &str) {
-        let hint = match written {
-            "config" | "explain" => String::from("; it is for the command line only"),
-            "workers" => String::from("; did you mean cores?"),
-            _ => did_you_mean(written, settings::names().map(settings::key)),
-        };
-        self.refuse(at, &format!("unknown key {written}{hint}"));
+    fn host(&mut self, table: &DeTable<'_>, at: usize) -> HostTable {
+        let at = self.given("[[host]]", at, String::new());
+        let mut host = HostTable { at, names: Vec::new(), scope: Scope::default() };
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "names" => host.names = self.texts("names", value),
+                _ => self.of_site(Level::Host, key, value, &mut host.scope),
+            }
+        }
+        host
     }
 
-    fn value(&mut self, name: &'static str, value: &Spanned<DeValue<'_>>) {
-        match value.get_ref() {
-            DeValue::Array(values) if settings::is_list(name) => {
-                for value in values.iter() {
-                    self.scalar(name, "", value);
+    /// What the top of a file and a host have in common.
+    fn of_site(
+        &mut self,
+        level: Level,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Value<'_>,
+        scope: &mut Scope,
+    ) {
+        match &**key.get_ref() {
+            "auth" => scope.auth = self.auth(value),
+            "location" => self.each_table("location", value, |file, table, at| {
+                let location = file.location(table, at);
+                scope.locations.extend(location);
+            }),
+            _ => self.setting(level, key, value, &mut scope.layer),
+        }
+    }
+
+    fn location(&mut self, table: &DeTable<'_>, at: usize) -> Option<LocationTable> {
+        let (mut layer, mut auth, mut pattern) = (Layer::default(), None, None);
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "auth" => auth = self.auth(value),
+                "pattern" => pattern = self.text_of("pattern", value),
+                _ => self.setting(Level::Location, key, value, &mut layer),
+            }
+        }
+        if pattern.is_none() && !table.contains_key("pattern") {
+            self.refuse(at, "location: needs a pattern, as in pattern = \"/private/\"");
+        }
+        Some(LocationTable { pattern: pattern?, layer, auth })
+    }
+
+    fn auth(&mut self, value: &Value<'_>) -> Option<AuthTable> {
+        let at = self.given("[auth]", value.span().start, String::new());
+        let table = match value.get_ref() {
+            DeValue::Boolean(false) => return Some(AuthTable::Off(at)),
+            DeValue::Table(table) => table,
+            _ => {
+                self.refuse(value.span().start, "auth: needs a table with htpasswd = \"FILE\", or false");
+                return None;
+            }
+        };
+        let (mut htpasswd, mut realm) = (None, None);
+        for (key, value) in table {
+            match &**key.get_ref() {
+                "htpasswd" => htpasswd = self.text_of("htpasswd", value),
+                "realm" => realm = self.text_of("realm", value),
+                written => {
+                    let hint = did_you_mean(written, ["htpasswd", "realm"].map(String::from).into_iter());
+                    self.refuse(key.span().start, &format!("unknown key {written} in auth{hint}"));
                 }
             }
-            DeValue::Table(table) if settings::is_pairs(name) => self.pairs(name, "", table),
-            _ => self.scalar(name, "", value),
+        }
+        if !table.contains_key("htpasswd") {
+            self.refuse(value.span().start, "auth: needs htpasswd = \"FILE\"; htpasswd -B -c FILE NAME makes one");
+        }
+        Some(AuthTable::On { at, htpasswd, realm })
+    }
+
+    fn each_table(&mut self, key: &str, value: &Value<'_>, mut each: impl FnMut(&mut Self, &DeTable<'_>, usize)) {
+        let wrong = format!("{key}: needs tables: write [[{key}]], with two brackets, above the keys of each");
+        let DeValue::Array(tables) = value.get_ref() else { return self.refuse(value.span().start, &wrong) };
+        for value in tables.iter() {
+            match value.get_ref() {
+                DeValue::Table(table) => each(self, table, value.span().start),
+                _ => self.refuse(value.span().start, &wrong),
+            }
+        }
+    }
+
+    fn setting(
+        &mut self,
+        level: Level,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Value<'_>,
+        layer: &mut Layer,
+    ) {
+        let (written, at): (&str, usize) = (key.get_ref(), key.span().start);
+        match settings::names().find(|name| settings::key(name) == written) {
+            Some(name) if level.has(name) => self.value(level, name, value, layer),
+            Some(name) => self.refuse(at, &format!("{written} {}", level.misplaced(name))),
+            None => self.unknown(level, at, written),
+        }
+    }
+
+    fn unknown(&mut self, level: Level, at: usize, written: &str) {
+        let hint = match (level, written) {
+            (_, "config" | "explain") => String::from("; it is for the command line only"),
+            (Level::Top, "workers") => String::from("; did you mean cores?"),
+            (Level::Top, "names") => String::from("; it is for a [[host]]"),
+            (Level::Top | Level::Host, "pattern") => String::from("; it is for a [[location]]"),
+            (Level::Host, "host") => String::from("; hosts stand at the top, as [[host]]"),
+            (Level::Host, "name") => String::from("; did you mean names?"),
+            (Level::Location, "location") => {
+                String::from("; one location holds no other, and the last that fits counts")
+            }
+            _ => did_you_mean(written, level.keys()),
+        };
+        let place = match level {
+            Level::Top => "",
+            Level::Host => " in a host",
+            Level::Location => " in a location",
+        };
+        self.refuse(at, &format!("unknown key {written}{place}{hint}"));
+    }
+
+    fn value(&mut self, level: Level, name: &'static str, value: &Value<'_>, layer: &mut Layer) {
+        let is_one = level == Level::Location && matches!(name, "cgi" | "cache-control");
+        match value.get_ref() {
+            DeValue::Array(values) if settings::is_list(name) && !is_one => {
+                for value in values.iter() {
+                    self.scalar(name, "", value, layer);
+                }
+            }
+            DeValue::Table(table) if level == Level::Location && name == "header" => {
+                for (key, value) in table {
+                    self.scalar(name, &format!("{}: ", key.get_ref()), value, layer);
+                }
+            }
+            DeValue::Table(table) if settings::is_pairs(name) && !is_one => self.pairs(level, name, "", table, layer),
+            _ => self.scalar(name, "", value, layer),
         }
     }
 
     /// `[cgi]`, `[cgi_env]`, `[error_page]` and their like: a key and its value are what stands before and after `=` in the flag. A table in
     /// `[cgi_env]` is for one mount: its key is what stands before `:`.
-    fn pairs(&mut self, name: &'static str, mount: &str, table: &DeTable<'_>) {
+    fn pairs(&mut self, level: Level, name: &'static str, mount: &str, table: &DeTable<'_>, layer: &mut Layer) {
         for (key, value) in table {
             match value.get_ref() {
-                DeValue::Table(inner) if name == "cgi-env" && mount.is_empty() => {
-                    self.pairs(name, &format!("{}:", key.get_ref()), inner);
+                DeValue::Table(inner) if name == "cgi-env" && mount.is_empty() && level != Level::Location => {
+                    self.pairs(level, name, &format!("{}:", key.get_ref()), inner, layer);
                 }
-                _ => self.scalar(name, &format!("{mount}{}=", key.get_ref()), value),
+                _ => self.scalar(name, &format!("{mount}{}=", key.get_ref()), value, layer),
             }
         }
     }
 
-    fn scalar(&mut self, name: &'static str, before: &str, value: &Spanned<DeValue<'_>>) {
+    fn scalar(&mut self, name: &'static str, before: &str, value: &Value<'_>, layer: &mut Layer) {
         let at = value.span().start;
         let text = match value.get_ref() {
             DeValue::String(text) => Some(text.to_string()),
@@ -111,13 +255,38 @@ impl File<'_> {
             DeValue::Boolean(boolean) => Some(boolean.to_string()),
             _ => None,
         };
-        let Some(text) = text else {
-            let kind = value.get_ref().type_str();
-            return self.refuse(at, &format!("{}: {kind} cannot stand here", settings::key(name)));
-        };
+        match text {
+            Some(text) => layer.add(name, self.given(&settings::key(name), at, format!("{before}{text}"))),
+            None => self.wrong_kind(&settings::key(name), value),
+        }
+    }
+
+    /// A text, or several in a list.
+    fn texts(&mut self, key: &str, value: &Value<'_>) -> Vec<Given> {
+        match value.get_ref() {
+            DeValue::Array(values) => values.iter().filter_map(|value| self.text_of(key, value)).collect(),
+            _ => self.text_of(key, value).into_iter().collect(),
+        }
+    }
+
+    fn text_of(&mut self, key: &str, value: &Value<'_>) -> Option<Given> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(self.given(key, value.span().start, text.to_string())),
+            _ => {
+                self.wrong_kind(key, value);
+                None
+            }
+        }
+    }
+
+    fn wrong_kind(&mut self, key: &str, value: &Value<'_>) {
+        self.refuse(value.span().start, &format!("{key}: {} cannot stand here", value.get_ref().type_str()));
+    }
+
+    fn given(&self, key: &str, at: usize, text: String) -> Given {
         let (line, column) = position(self.text, at);
-        let origin = Origin::File { path: self.path.clone(), line, column, key: settings::key(name) };
-        self.layer.add(name, Given { text: OsString::from(format!("{before}{text}")), origin });
+        let origin = Origin::File { path: self.path.clone(), line, column, key: key.to_owned() };
+        Given { text: OsString::from(text), origin }
     }
 
     fn refuse(&mut self, at: usize, what: &str) {
@@ -149,13 +318,17 @@ mod tests {
     use super::*;
 
     fn all(text: &str, name: &str) -> Vec<String> {
-        let layer = parse(Path::new("/etc/site.toml"), text).unwrap();
-        let layers = Layers([layer, Layer::default(), Layer::default()]);
+        let mut problems = Vec::new();
+        let document = parse(Path::new("/etc/site.toml"), text, &mut problems);
+        assert_eq!(problems, []);
+        let layers = Layers([document.top.layer, Layer::default(), Layer::default()]);
         layers.all(name).iter().map(|given| given.text.display().to_string()).collect()
     }
 
     fn problems(text: &str) -> Vec<String> {
-        parse(Path::new("site.toml"), text).unwrap_err().iter().map(Problem::to_string).collect()
+        let mut problems = Vec::new();
+        parse(Path::new("site.toml"), text, &mut problems);
+        problems.iter().map(Problem::to_string).collect()
     }
 
     #[test]
@@ -186,6 +359,36 @@ mod tests {
             ("port = [1]", "site.toml:1:8: port: array cannot stand here"),
             ("[cgi]\n'/a' = ['b']", "site.toml:2:8: cgi: array cannot stand here"),
             ("[server]\nport = 1", "site.toml:1:2: unknown key server"),
+            (
+                "[[host]]\nport = 1",
+                "site.toml:2:1: port is about the whole server; say it above the first table of the file",
+            ),
+            ("[[host]]\nlisitng = true", "site.toml:2:1: unknown key lisitng in a host; did you mean listing?"),
+            ("[[host]]\nname = 'a'", "site.toml:2:1: unknown key name in a host; did you mean names?"),
+            ("names = ['a']", "site.toml:1:1: unknown key names; it is for a [[host]]"),
+            ("[[host]]\nnames = [1]", "site.toml:2:10: names: integer cannot stand here"),
+            (
+                "[[location]]\n  listing = true",
+                "site.toml:1:1: location: needs a pattern, as in pattern = \"/private/\"",
+            ),
+            (
+                "[[location]]\npattern = '/a'\npath = '/x'",
+                "site.toml:3:1: path is about a whole site; say it above the [[location]], at the top of the file or of \
+                 the [[host]]",
+            ),
+            (
+                "[[host]]\n[[host.location]]\npattern = '/a'\n[host.location.auth]\nhtpaswd = 'x'\nhtpasswd = 'y'",
+                "site.toml:5:1: unknown key htpaswd in auth; did you mean htpasswd?",
+            ),
+            (
+                "[auth]\nrealm = 'x'",
+                "site.toml:1:1: auth: needs htpasswd = \"FILE\"; htpasswd -B -c FILE NAME makes one",
+            ),
+            ("auth = true", "site.toml:1:8: auth: needs a table with htpasswd = \"FILE\", or false"),
+            (
+                "[host]\nnames = ['a']",
+                "site.toml:1:1: host: needs tables: write [[host]], with two brackets, above the keys of each",
+            ),
         ];
         for (text, want) in table {
             assert_eq!(problems(text), [want], "{text}");
@@ -193,6 +396,25 @@ mod tests {
         let broken = problems("port = 1\nport = 2\n");
         assert!(broken[0].starts_with("site.toml:2:1: not TOML: duplicate key"), "{broken:?}");
         assert_eq!(problems("a = 1\nb = 2").len(), 2, "every mistake is told at once");
+    }
+
+    #[test]
+    fn tables_hold_what_is_said_of_hosts_and_paths() {
+        let text = "port = 1\n[[location]]\npattern = '/a/'\nheader = { X-A = 'b', X-B = 'c' }\nauth = false\n\
+            [[host]]\nnames = 'a.example'\npath = '/a'\n[[host]]\nnames = ['b.example', 'c.example']\n\
+            [[host.location]]\npattern = '/x/'\ncgi = '/y'\ncgi_env = { A = 'b' }\n";
+        let mut problems = Vec::new();
+        let document = parse(Path::new("x"), text, &mut problems);
+        assert_eq!(problems, []);
+        let texts = |given: &[Given]| -> Vec<String> { given.iter().map(|it| it.text.display().to_string()).collect() };
+        let location = &document.top.locations[0];
+        assert_eq!(texts(location.layer.all("header")), ["X-A: b", "X-B: c"]);
+        assert!(matches!(location.auth, Some(AuthTable::Off(_))));
+        assert_eq!(document.hosts.len(), 2);
+        assert_eq!(texts(&document.hosts[1].names), ["b.example", "c.example"]);
+        let location = &document.hosts[1].scope.locations[0];
+        assert_eq!(texts(location.layer.all("cgi")), ["/y"]);
+        assert_eq!(texts(location.layer.all("cgi-env")), ["A=b"]);
     }
 
     #[test]
@@ -205,7 +427,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "[\\[\\]a-z_='\"0-9\n.{},é-]{0,60}") {
-            let _ = parse(Path::new("x"), &text);
+            let _ = parse(Path::new("x"), &text, &mut Vec::new());
         }
     }
 }

@@ -1,35 +1,42 @@
 //! What it means: flags, variables and a file become checked [`Options`], or problems that name their place.
 //!
 //! A flag beats a variable, a variable the file, the file the default. All of them are the same text under the same name
-//! ([`settings`], [`limits`]), read by the same code, so they cannot differ.
+//! ([`settings`], [`limits`]), read by the same code, so they cannot differ. Only a file has [`tables`]: what is about one host
+//! ([`sites`]), or about some paths of a site ([`locations`]).
 
 mod file;
 mod headers;
 mod limits;
 mod listen;
+mod locations;
 mod mounts;
 mod pages;
 mod problem;
 mod programs;
 mod reload;
 mod settings;
+mod settled;
+mod sites;
 mod sources;
+mod tables;
 mod units;
 
 use std::ffi::OsString;
 
 use tracing::level_filters::LevelFilter;
-use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options, SiteConfig};
+use ucaffeine::serve::options::{AccessLog, CORES_MAX, Engine, Linger, Options};
 
 pub(crate) use limits::{LIMITS, Limit};
 pub(crate) use mounts::at_root;
 pub(crate) use problem::{Problem, ProblemKind, one_line};
 pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
+pub(crate) use settled::{Part, Settled};
 pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin, started_in};
 pub(crate) use units::{NONE, Unit};
 
 use problem::did_you_mean;
 use sources::Layers;
+use tables::Document;
 
 /// Ready to run.
 #[derive(Clone, Debug)]
@@ -41,17 +48,8 @@ pub(crate) struct Config {
     pub(crate) programs: bool,
     /// Every setting and limit with its value and its origin, for `--explain`.
     pub(crate) settled: Vec<Settled>,
-}
-
-/// One decision.
-#[derive(Clone, Debug)]
-pub(crate) struct Settled {
-    pub(crate) name: &'static str,
-    pub(crate) group: Group,
-    /// As it would be written; several values are joined by a space.
-    pub(crate) value: String,
-    /// `default`, `--port`, `UCAFFEINE_PORT` or `site.toml:3`.
-    pub(crate) origin: String,
+    /// The same of the file's tables.
+    pub(crate) parts: Vec<Part>,
 }
 
 impl Config {
@@ -63,52 +61,51 @@ impl Config {
         environment: &[(OsString, OsString)],
         defaults: Layer,
     ) -> Result<Config, Vec<Problem>> {
-        let file = read_file(file, environment)?.or(defaults);
-        let layers = Layers([flags, Layer::from_environment(environment)?, file]);
         let mut problems = Vec::new();
-        let listen = listen::listen(&layers, &mut problems);
-        let programs = !decide(&layers, "no-cgi", false, switch, &mut problems);
-        let watch = !decide(&layers, "no-watch", false, switch, &mut problems);
-        let precompressed = !decide(&layers, "no-precompressed", false, switch, &mut problems);
+        let mut document = read_file(file, environment, &mut problems);
+        let variables = Layer::from_environment(environment, &mut problems);
+        let layers = Layers([flags, variables, std::mem::take(&mut document.top.layer).or(defaults)]);
+        let mut options = server(&layers, &mut problems);
+        let programs = !decide(&layers, "no-cgi", false, switch, &mut Vec::new());
         let log_level = decide(&layers, "log-level", LevelFilter::INFO, log_level, &mut problems);
-        let headers = headers::rules(&layers, &mut problems);
-        let site = mounts::site(&layers, programs, environment, &mut problems);
-        let pages = site.as_ref().map(|site| pages::pages(&layers, site, &mut problems)).unwrap_or_default();
-        let mut options = Options {
-            listen,
-            cores: decide(&layers, "cores", None, cores, &mut problems),
-            engine: decide(&layers, "engine", Engine::Auto, engine, &mut problems),
-            access_log: decide(&layers, "access-log", AccessLog::Off, access_log, &mut problems),
-            sites: site
-                .into_iter()
-                .map(|site| SiteConfig { precompressed, headers: headers.clone(), pages: pages.clone(), ..site })
-                .collect(),
-            ..Options::default()
-        };
-        options.files.watch = watch;
-        options.cgi.linger = decide(&layers, "cgi-linger", Linger::Keep, programs::linger, &mut problems);
-        options.cgi.bounds = programs::bounds(&layers, &mut problems);
-        for limit in LIMITS {
-            let Some(given) = layers.one(limit.name) else { continue };
-            let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));
-            problems.extend(set.err());
-        }
+        options.sites = sites::sites(&layers, &document, &options.cgi, environment, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let settled = settled(&layers, &mut options);
-        Ok(Config { options, log_level, programs, settled })
+        let settled = settled::settled(&layers, &mut options);
+        let parts = settled::parts(&layers, &document);
+        Ok(Config { options, log_level, programs, settled, parts })
     }
 }
 
-fn read_file(flag: Option<Given>, environment: &[(OsString, OsString)]) -> Result<Layer, Vec<Problem>> {
+/// What is about the server, whatever it serves.
+fn server(layers: &Layers, problems: &mut Vec<Problem>) -> Options {
+    let mut options = Options {
+        listen: listen::listen(layers, problems),
+        cores: decide(layers, "cores", None, cores, problems),
+        engine: decide(layers, "engine", Engine::Auto, engine, problems),
+        access_log: decide(layers, "access-log", AccessLog::Off, access_log, problems),
+        ..Options::default()
+    };
+    options.files.watch = !decide(layers, "no-watch", false, switch, problems);
+    options.cgi.linger = decide(layers, "cgi-linger", Linger::Keep, programs::linger, problems);
+    options.cgi.bounds = programs::bounds(layers, problems);
+    for limit in LIMITS {
+        let Some(given) = layers.one(limit.name) else { continue };
+        let set = given.str().and_then(|text| limit.set(&mut options, text).map_err(|what| given.unreadable(what)));
+        problems.extend(set.err());
+    }
+    options
+}
+
+fn read_file(flag: Option<Given>, environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Document {
     let variable = || {
         let set = environment.iter().find(|(name, text)| *name == *CONFIG_VARIABLE && !text.is_empty());
         set.map(|(_, text)| Given { text: text.clone(), origin: Origin::Variable(CONFIG_VARIABLE.to_owned()) })
     };
     match flag.or_else(variable) {
-        Some(given) => file::read(given.text.as_ref()),
-        None => Ok(Layer::default()),
+        Some(given) => file::read(given.text.as_ref(), problems),
+        None => Document::default(),
     }
 }
 
@@ -181,25 +178,4 @@ fn access_log(given: &Given) -> Result<AccessLog, Problem> {
         Some("off") => Ok(AccessLog::Off),
         _ => Ok(AccessLog::File(given.path(&given.text)?)),
     }
-}
-
-fn settled(layers: &Layers, options: &mut Options) -> Vec<Settled> {
-    let origin =
-        |name: &str| layers.one(name).map_or_else(|| String::from("default"), |given| given.origin.to_string());
-    let settings = SETTINGS.iter().map(|setting| {
-        let said = layers.all(setting.name).iter().map(|given| match setting.name {
-            "cgi-env" => mounts::without_value(&given.text).display().to_string(),
-            _ => given.text.display().to_string(),
-        });
-        let said = said.collect::<Vec<_>>().join(" ");
-        let value = if said.is_empty() { setting.default.to_owned() } else { said };
-        Settled { name: setting.name, group: setting.group, value, origin: origin(setting.name) }
-    });
-    let limits = LIMITS.iter().map(|limit| Settled {
-        name: limit.name,
-        group: limit.group,
-        value: limit.show(options),
-        origin: origin(limit.name),
-    });
-    settings.chain(limits).collect()
 }

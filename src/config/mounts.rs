@@ -1,4 +1,5 @@
-//! `DIR`, `--cgi`, `--no-cgi` and `--cgi-env`: what is served, what is executed, and what is neither.
+//! `DIR`, `--cgi`, `--no-cgi` and `--cgi-env`: what is served, what is executed, and what is neither. What a `[[location]]` says
+//! about programs comes in between.
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -8,22 +9,26 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use ucaffeine::serve::options::{CGI_BIN, EnvVar, MountConfig, MountKind, SiteConfig};
 
+use super::locations::{self, Ground};
 use super::problem::{Problem, ProblemKind};
 use super::sources::{Given, Layers, started_in};
+use super::tables::LocationTable;
 
-/// The one site of the command line. `own` is the server's environment, for `--cgi-env NAME`.
+/// A site's folder and its programs, which are not taken away where there are to be none: what they are hides them.
 pub(crate) fn site(
-    layers: &Layers,
+    ground: &Ground<'_>,
+    tables: &[LocationTable],
     programs: bool,
-    own: &[(OsString, OsString)],
     problems: &mut Vec<Problem>,
 ) -> Option<SiteConfig> {
+    let (layers, own) = (ground.layers, ground.own);
     let root = root(layers).map_err(|problem| problems.push(problem)).ok()?;
     let mut site = SiteConfig::files_only(root);
     for given in layers.all("cgi") {
         let mounted = mount(given).and_then(|mount| add(&mut site, mount, given));
         problems.extend(mounted.err());
     }
+    tables.iter().for_each(|table| locations::mount(ground, &mut site, table, problems));
     for given in layers.all("cgi-env") {
         let unveiled = given.text.as_bytes();
         let place = Given { text: without_value(&given.text), origin: given.origin.clone() };
@@ -44,11 +49,7 @@ pub(crate) fn site(
             problems.extend(limit(&mut site, given, *slot).err());
         }
     }
-    if !programs {
-        // What the mounts would have run stays hidden.
-        site.mounts.clear();
-        site.cgi_env.clear();
-    }
+    tables.iter().for_each(|table| locations::limit(ground, &mut site, table, problems));
     Some(site)
 }
 
@@ -79,7 +80,12 @@ fn mount(given: &Given) -> Result<MountConfig, Problem> {
     };
     let (before, after) = bytes.split_at(equals);
     let prefix = prefix(given, before)?;
-    let target = given.path(OsStr::from_bytes(after.get(1..).unwrap_or_default()))?;
+    mount_at(given, prefix, OsStr::from_bytes(after.get(1..).unwrap_or_default()))
+}
+
+/// A program or a folder of them, at a prefix.
+pub(super) fn mount_at(given: &Given, prefix: String, target: &OsStr) -> Result<MountConfig, Problem> {
+    let target = given.path(target)?;
     let kind = match std::fs::metadata(&target) {
         Err(error) => return Err(given.impossible(cause(&error))),
         Ok(facts) if facts.is_dir() => MountKind::Folder,
@@ -96,7 +102,7 @@ fn mount(given: &Given) -> Result<MountConfig, Problem> {
 }
 
 /// Decoded, without a final slash; the form that a request's path is compared with.
-fn prefix(given: &Given, bytes: &[u8]) -> Result<String, Problem> {
+pub(super) fn prefix(given: &Given, bytes: &[u8]) -> Result<String, Problem> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Err(given.unreadable("PREFIX is not UTF-8")) };
     let Some(rest) = text.strip_prefix('/') else {
         return Err(given.unreadable("PREFIX must begin with a slash, as in /git=TARGET"));
@@ -115,7 +121,7 @@ fn prefix(given: &Given, bytes: &[u8]) -> Result<String, Problem> {
     Ok(format!("/{path}"))
 }
 
-fn add(site: &mut SiteConfig, mount: MountConfig, given: &Given) -> Result<(), Problem> {
+pub(super) fn add(site: &mut SiteConfig, mount: MountConfig, given: &Given) -> Result<(), Problem> {
     if site.mounts.iter().any(|other| other.prefix == mount.prefix) {
         return Err(given.unreadable("PREFIX is mounted already; say it once"));
     }
@@ -248,11 +254,28 @@ fn set(site: &mut SiteConfig, prefix: Option<String>, var: EnvVar, given: &Given
             }
         }
     };
+    put(list, var, given)
+}
+
+fn put(list: &mut Vec<EnvVar>, var: EnvVar, given: &Given) -> Result<(), Problem> {
     if list.iter().any(|other| other.name == var.name) {
         return Err(given.unreadable(format!("{} is set already; say it once", var.name)));
     }
     list.push(var);
     Ok(())
+}
+
+/// `NAME[=VALUE]`, of one mount.
+pub(super) fn set_of_mount(
+    mount: &mut MountConfig,
+    given: &Given,
+    own: &[(OsString, OsString)],
+) -> Result<(), Problem> {
+    let place = Given { text: without_value(&given.text), origin: given.origin.clone() };
+    match variable(given.text.as_bytes(), &place, own)? {
+        (None, var) => put(&mut mount.env, var, &place),
+        (Some(_), _) => Err(place.unreadable("NAME without a PREFIX: the location says where")),
+    }
 }
 
 /// `PREFIX`, or `all`.
@@ -265,10 +288,10 @@ fn pass_authorization(site: &mut SiteConfig, given: &Given) -> Result<(), Proble
     mounts_at(site, prefix.as_deref(), given, |mount| mount.pass_authorization = true)
 }
 
-type MountSlot = fn(&mut MountConfig) -> &mut Option<usize>;
+pub(super) type MountSlot = fn(&mut MountConfig) -> &mut Option<usize>;
 
 /// What is bounded for one mount.
-const MOUNT_LIMITS: &[(&str, MountSlot)] = &[
+pub(super) const MOUNT_LIMITS: &[(&str, MountSlot)] = &[
     ("cgi-mount-running-max", |mount| &mut mount.running_max),
     ("cgi-mount-queued-max", |mount| &mut mount.queued_max),
 ];
@@ -277,11 +300,17 @@ const MOUNT_LIMITS: &[(&str, MountSlot)] = &[
 fn limit(site: &mut SiteConfig, given: &Given, slot: MountSlot) -> Result<(), Problem> {
     let text = given.str()?;
     let (prefix_text, number) = text.rsplit_once('=').map_or((None, text), |(prefix, number)| (Some(prefix), number));
-    let Ok(number @ 1..=MOUNT_LIMIT_MAX) = number.parse::<usize>() else {
-        return Err(given.unreadable(format!("needs N or PREFIX=N, as in /git=4; 1 to {MOUNT_LIMIT_MAX}")));
-    };
+    let number = places(given, number)?;
     let prefix = prefix_text.map(|text| prefix(given, text.as_bytes())).transpose()?;
     mounts_at(site, prefix.as_deref(), given, |mount| *slot(mount) = Some(number))
+}
+
+/// `N`
+pub(super) fn places(given: &Given, number: &str) -> Result<usize, Problem> {
+    match number.parse() {
+        Ok(number @ 1..=MOUNT_LIMIT_MAX) => Ok(number),
+        _ => Err(given.unreadable(format!("needs N or PREFIX=N, as in /git=4; 1 to {MOUNT_LIMIT_MAX}"))),
+    }
 }
 
 const MOUNT_LIMIT_MAX: usize = 1_000_000;
@@ -306,13 +335,13 @@ fn mounts_at(
 }
 
 /// A variable for `/cgi-bin` needs its mount before the others are known.
-fn mount_automatic(site: &mut SiteConfig, prefix: &str) {
+pub(super) fn mount_automatic(site: &mut SiteConfig, prefix: &str) {
     if prefix.strip_prefix('/') == Some(CGI_BIN) {
         mount_cgi_bin(site);
     }
 }
 
-fn cause(error: &std::io::Error) -> String {
+pub(super) fn cause(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => String::from("no such file or folder; is the path relative to another folder?"),
         ErrorKind::PermissionDenied => String::from("permission denied on the way to it"),

@@ -24,14 +24,14 @@ pub(crate) fn pages(layers: &Layers, site: &SiteConfig, problems: &mut Vec<Probl
         }
     }
     for given in layers.all("error-page") {
-        let added = error_page(given, site).and_then(|page| add(&mut pages, page, given));
+        let added = error_page(given, site).and_then(|page| add(&mut pages.error_pages, page, given));
         problems.extend(added.err());
     }
     pages
 }
 
 /// `STATUS=PATH`.
-fn error_page(given: &Given, site: &SiteConfig) -> Result<ErrorPage, Problem> {
+pub(super) fn error_page(given: &Given, site: &SiteConfig) -> Result<ErrorPage, Problem> {
     let Some((status, path)) = given.str()?.split_once('=') else {
         return Err(given.unreadable("needs STATUS=PATH, as in 404=/404.html or 5xx=/sorry.html"));
     };
@@ -53,7 +53,7 @@ fn statuses(given: &Given, text: &str) -> Result<Statuses, Problem> {
 }
 
 /// Where a file of the site is, as a request would name it if nothing in it had to be encoded; relative to the root.
-fn file(given: &Given, text: &str, site: &SiteConfig) -> Result<String, Problem> {
+pub(super) fn file(given: &Given, text: &str, site: &SiteConfig) -> Result<String, Problem> {
     let Some(path) = text.strip_prefix('/') else {
         return Err(given.unreadable("PATH is that of a file inside DIR and begins with a slash, as in /404.html"));
     };
@@ -71,10 +71,10 @@ fn file(given: &Given, text: &str, site: &SiteConfig) -> Result<String, Problem>
     }
 }
 
-fn add(pages: &mut Pages, page: ErrorPage, given: &Given) -> Result<(), Problem> {
-    if pages.error_pages.iter().any(|other| other.statuses == page.statuses) {
+pub(super) fn add(pages: &mut Vec<ErrorPage>, page: ErrorPage, given: &Given) -> Result<(), Problem> {
+    if pages.iter().any(|other| other.statuses == page.statuses) {
         return Err(given.unreadable("STATUS has a page already; say it once"));
     }
-    pages.error_pages.push(page);
+    pages.push(page);
     Ok(())
 }

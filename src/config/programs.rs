@@ -31,14 +31,14 @@ pub(crate) fn linger(given: &Given) -> Result<Linger, Problem> {
     }
 }
 
-fn nice(given: &Given) -> Result<Option<u8>, Problem> {
+pub(super) fn nice(given: &Given) -> Result<Option<u8>, Problem> {
     match given.str()?.parse() {
         Ok(nice @ 0..=19) => Ok(Some(nice)),
         _ => Err(given.unreadable("not a nice value; 0 to 19")),
     }
 }
 
-fn umask(given: &Given) -> Result<Option<u16>, Problem> {
+pub(super) fn umask(given: &Given) -> Result<Option<u16>, Problem> {
     let text = given.str()?;
     match u16::from_str_radix(text, 8) {
         Ok(umask @ 0..=0o777) if !text.starts_with('+') => Ok(Some(umask)),
@@ -47,7 +47,7 @@ fn umask(given: &Given) -> Result<Option<u16>, Problem> {
 }
 
 /// Whether there is such a user is for the start to find out.
-fn user(given: &Given) -> Result<Option<String>, Problem> {
+pub(super) fn user(given: &Given) -> Result<Option<String>, Problem> {
     let text = given.str()?;
     let mut parts = text.split(':');
     let is_name = |part: Option<&str>| part.is_some_and(|name| !name.is_empty() && !name.contains('\0'));

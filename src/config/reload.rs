@@ -7,8 +7,8 @@ use super::{Config, Settled};
 
 /// Of what is said about serving, what can change. The rest of it is about how the process was set up.
 const SERVING_CAN_CHANGE: [&str; 2] = ["path", "log-level"];
-/// Of everything else, what cannot: what a core's ring, its buffers and the place of the control groups were made from.
-const CANNOT_CHANGE: [&str; 3] = ["connections-max", "cold-buffer-bytes-max", "cgi-cgroup"];
+/// Of everything else, what cannot: what a core's ring and its buffers were made from.
+const CANNOT_CHANGE: [&str; 2] = ["connections-max", "cold-buffer-bytes-max"];
 
 /// Whether only a start can change it.
 fn is_fixed(name: &str) -> bool {
@@ -55,8 +55,8 @@ mod tests {
             (&[("path", "/"), ("bind", "127.0.0.1:80")], &[]),
             (&[("path", "/"), ("bind", "127.0.0.2"), ("port", "80"), ("cores", "3")], &["bind", "cores"]),
             (
-                &[("path", "/"), ("port", "80"), ("cgi-cgroup", "/x"), ("connections-max", "9")],
-                &["cgi-cgroup", "connections-max"],
+                &[("path", "/"), ("port", "80"), ("engine", "uring"), ("connections-max", "9")],
+                &["engine", "connections-max"],
             ),
         ];
         for (said, want) in table {

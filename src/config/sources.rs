@@ -49,11 +49,27 @@ impl Layers {
     pub(crate) fn one(&self, name: &str) -> Option<&Given> {
         self.all(name).last()
     }
+
+    /// Whether a flag or a variable says it, and so more than the file.
+    pub(crate) fn is_overruled(&self, name: &str) -> bool {
+        let [flags, variables, _file] = &self.0;
+        [flags, variables].iter().any(|layer| layer.0.contains_key(name))
+    }
 }
 
 impl Layer {
     pub(crate) fn add(&mut self, name: &'static str, given: Given) {
         self.0.entry(name).or_default().push(given);
+    }
+
+    /// All that it says about a thing.
+    pub(crate) fn all(&self, name: &str) -> &[Given] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The things that it says something about.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
     }
 
     /// What it says last about a thing.
@@ -70,9 +86,8 @@ impl Layer {
     }
 
     /// What the environment says. An empty variable says nothing; an unknown one of ours is a mistake.
-    pub(crate) fn from_environment(environment: &[(OsString, OsString)]) -> Result<Layer, Vec<Problem>> {
+    pub(crate) fn from_environment(environment: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Layer {
         let mut layer = Layer::default();
-        let mut problems = Vec::new();
         for (variable, text) in environment.iter().filter(|(_, text)| !text.is_empty()) {
             let Some(variable) = variable.to_str().filter(|variable| settings::is_ours(variable)) else { continue };
             if variable == CONFIG_VARIABLE {
@@ -83,7 +98,7 @@ impl Layer {
                 None => problems.push(unknown_variable(variable)),
             }
         }
-        if problems.is_empty() { Ok(layer) } else { Err(problems) }
+        layer
     }
 
     fn add_variable(&mut self, name: &'static str, variable: &str, text: &OsStr) {
@@ -177,6 +192,10 @@ impl Given {
         match &self.origin {
             Origin::Flag(flag) => format!("{flag} {text}"),
             Origin::Variable(variable) => format!("{variable}={text}"),
+            // A table has no text.
+            Origin::File { path, line, column, key } if key.starts_with('[') => {
+                format!("{}:{line}:{column}: {key}", path.display())
+            }
             Origin::File { path, line, column, key } => format!("{}:{line}:{column}: {key} = {text}", path.display()),
         }
     }
@@ -198,7 +217,9 @@ mod tests {
 
     fn environment(pairs: &[(&str, &str)]) -> Result<Layer, Vec<Problem>> {
         let pairs: Vec<_> = pairs.iter().map(|(name, text)| (OsString::from(name), OsString::from(text))).collect();
-        Layer::from_environment(&pairs)
+        let mut problems = Vec::new();
+        let layer = Layer::from_environment(&pairs, &mut problems);
+        if problems.is_empty() { Ok(layer) } else { Err(problems) }
     }
 
     fn texts(layer: &Layer, name: &str) -> Vec<String> {

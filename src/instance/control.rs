@@ -20,13 +20,16 @@ const CONVERSATIONS_MAX: usize = 32;
 /// A command that says nothing is no command.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// The sites for a root of the default one.
+type SitesAt = Box<dyn Fn(&Path) -> Vec<SiteConfig> + Send + Sync>;
+
 /// What the commands work on.
 pub(crate) struct Desk {
     pub(crate) server: Arc<Server>,
     /// The instance's own folder; `None` while it is told to serve another.
     pub(crate) own: Box<dyn Fn() -> Option<PathBuf> + Send + Sync>,
-    /// The site, with this folder as its root.
-    pub(crate) site_at: Box<dyn Fn(&Path) -> SiteConfig + Send + Sync>,
+    /// The sites, the default one with this folder as its root.
+    pub(crate) sites_at: SitesAt,
     /// Sets the level of the log; false for one that is none.
     pub(crate) set_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Runs this while nothing else changes what is served.
@@ -223,11 +226,12 @@ fn release(shared: &Shared, number: Option<u64>) -> Result<Value, String> {
     let releases = Releases::of(&own);
     let number = number.filter(|&number| releases.folder(number).is_dir()).ok_or("there is no such release")?;
     let before = releases.current().map_err(|error| error.to_string())?;
-    let site = (shared.desk.site_at)(&releases.folder(number));
-    let programs: Vec<String> = site.mounts.iter().map(|mount| mount.prefix.clone()).collect();
+    let sites = (shared.desk.sites_at)(&releases.folder(number));
+    let mounts = sites.first().map(|site| site.mounts.as_slice()).unwrap_or_default();
+    let programs: Vec<String> = mounts.iter().map(|mount| mount.prefix.clone()).collect();
     releases.set_current(number).map_err(|error| format!("the link to the release cannot be set: {error}"))?;
     let server = &shared.desk.server;
-    if let Err(error) = server.replace_sites(&[site]) {
+    if let Err(error) = server.replace_sites(&sites) {
         // Nothing was swapped; the next start shall not find it either.
         let _ = match before {
             Some(before) => releases.set_current(before),

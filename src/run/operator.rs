@@ -139,16 +139,16 @@ impl Operator {
         self.current().own.clone()
     }
 
-    /// The site as it is configured by now, with this folder as its root.
-    pub(super) fn site_at(&self, root: &std::path::Path) -> SiteConfig {
+    /// The sites as they are configured by now, the default one with this folder as its root.
+    pub(super) fn sites_at(&self, root: &std::path::Path) -> Vec<SiteConfig> {
         let current = self.current();
-        let first = current.config.options.sites.first().cloned();
-        let mut site = first.unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
+        let mut sites = current.config.options.sites.iter().cloned();
+        let mut site = sites.next().unwrap_or_else(|| SiteConfig::files_only(PathBuf::from("/")));
         if current.own.as_ref() == Some(&site.root) {
             // What is not to be seen beside the content may well be a part of it.
             site.hidden.retain(|hidden| !crate::instance::OURS.iter().any(|ours| hidden == std::path::Path::new(ours)));
         }
-        at_root(&site, root, current.config.programs)
+        std::iter::once(at_root(&site, root, current.config.programs)).chain(sites).collect()
     }
 
     /// Reads flags, environment and file again, and serves by them. Returns what only a start could have changed.

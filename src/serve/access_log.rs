@@ -114,11 +114,13 @@ pub(super) fn answered(
     worker: &Worker,
     request: &Request<'_>,
     peer: Option<&str>,
+    user: Option<&[u8]>,
     status: Status,
     body_bytes: u64,
 ) {
     log.push(&Record {
         remote: peer.unwrap_or("-"),
+        user,
         date: &worker.date(),
         request: Some(RequestLine { method: request.method, target: request.target, version: request.version }),
         status,
@@ -136,6 +138,7 @@ pub(super) fn refused(worker: &Worker, peer: Option<&str>, status: Status) {
     let date = &worker.date();
     log.push(&Record {
         remote,
+        user: None,
         date,
         request: None,
         status,
@@ -152,17 +155,19 @@ pub(super) struct Pending {
     method: Method,
     version: Version,
     target: Box<[u8]>,
+    user: Option<Box<[u8]>>,
     referer: Option<Box<[u8]>>,
     user_agent: Option<Box<[u8]>>,
 }
 
 impl Pending {
-    pub(super) fn new(request: &Request<'_>, now_ms: u64) -> Pending {
+    pub(super) fn new(request: &Request<'_>, user: Option<&[u8]>, now_ms: u64) -> Pending {
         Pending {
             since_ms: now_ms,
             method: request.method,
             version: request.version,
             target: request.target.into(),
+            user: user.map(Into::into),
             referer: request.fields.get(Known::Referer).map(Into::into),
             user_agent: request.fields.get(Known::UserAgent).map(Into::into),
         }
@@ -180,6 +185,7 @@ pub(super) fn finished(
 ) {
     log.push(&Record {
         remote: if remote.is_empty() { "-" } else { remote },
+        user: pending.user.as_deref(),
         date: &worker.date(),
         request: Some(RequestLine { method: pending.method, target: &pending.target, version: pending.version }),
         status,

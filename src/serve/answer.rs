@@ -2,6 +2,7 @@
 //! be waited for. Requests borrow from the connection's bytes, so nothing of one survives this; where a fact is missing
 //! the caller finds it out and comes back, and the request is read again.
 
+use std::cell::OnceCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
@@ -9,18 +10,20 @@ use bytes::Bytes;
 
 use crate::http::Millis;
 use crate::http::conn::{Event, Next, Refusal};
+use crate::http::path::normalise;
 use crate::http::range::Span;
 use crate::http::request::{FieldSlots, Request};
 use crate::http::status::Status;
+use crate::site::auth::{Admission, Credentials};
 use crate::site::headers::Place;
 use crate::site::listing::{ListingFacts, reply as listing_reply};
 use crate::site::reply::{Body, Failure, HeadContext, Reply, Vary, write_end};
 use crate::site::resolve::{Look, Search, Verdict};
 use crate::site::route::{Named, Route, route};
 use crate::site::static_file::{Circumstances, Found, is_surely_fine, static_file};
-use crate::site::{self};
 
 use super::access_log::{self, AccessLog};
+use super::auth::Outcome;
 use super::file_cache::{Content, Entry, OpenFile};
 use super::link::Link;
 use super::listing::{self, Listed};
@@ -28,7 +31,7 @@ use super::parts::Parts;
 use super::sites::Sites;
 use super::transfer::Slice;
 use super::worker::Worker;
-use super::{cgi, error_page};
+use super::{auth, cgi, error_page};
 
 /// Replies that gather before they are sent, when requests are pipelined.
 pub(super) const OUT_BYTES_MAX: usize = 64 << 10;
@@ -56,6 +59,8 @@ pub(super) enum Step {
     SendRest(Slice),
     /// Send what has gathered and several parts of one file.
     SendParts(Box<Parts>),
+    /// Find out whether that is the password, and come back with the answer.
+    Verify(Box<auth::Order>),
     /// Find the script, and come back with it.
     FindScript(Box<cgi::Wanted>),
     /// Run it.
@@ -72,6 +77,7 @@ pub(super) enum Learned {
     File(Look, Rc<Entry>),
     Page(Box<(Failure, Rc<Entry>)>),
     Listing(Box<Listed>),
+    Verified(auth::Verified),
     Script(Box<cgi::Located>),
 }
 
@@ -98,7 +104,7 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             }
             Event::Request { request, head_len } => {
                 let log = worker.log.as_ref();
-                let answer = Answer { worker, sites: &sites, request: &request, peer: link.peer.as_deref(), log };
+                let answer = Answer::new(worker, &sites, &request, link.peer.as_deref(), log);
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
                     Decision::Missing(_) if !out.is_empty() => return Step::Flush,
@@ -139,7 +145,7 @@ pub(super) enum Redirect {
 pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>, learned: Learned) -> Redirect {
     // The client asked for something else: that request's line is written when its reply is over.
     let sites = worker.sites();
-    let answer = Answer { worker, sites: &sites, request, peer: link.peer.as_deref(), log: None };
+    let answer = Answer::new(worker, &sites, request, link.peer.as_deref(), None);
     match answer.decide(learned) {
         Decision::Missing(step) => Redirect::Missing(step),
         decided => {
@@ -164,10 +170,10 @@ pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
 fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refusal, learned: Learned) -> Option<Step> {
     let sites = worker.sites();
     use crate::http::request::Version;
-    let site = site::select(&sites.list, b"");
+    let site = sites.hosts.find(b"");
     let page = match learned {
         Learned::Page(page) => Some(page.1),
-        _ => match error_page::known(worker, &sites, site, Failure::new(refusal.status)) {
+        _ => match error_page::known(worker, &sites, site, b"", Failure::new(refusal.status)) {
             error_page::Known::BuiltIn => None,
             error_page::Known::Page(entry) => Some(entry),
             error_page::Known::Missing(step) => return Some(step),
@@ -183,6 +189,7 @@ fn refuse(worker: &Worker, out: &mut Vec<u8>, peer: Option<&str>, refusal: Refus
         date: &date,
         place: None,
         vary: Vary::Nothing,
+        challenge: None,
     };
     tracing::debug!(status = ?refusal.status, why = refusal.why, "refused");
     reserve(worker, out);
@@ -207,6 +214,10 @@ struct Answer<'a> {
     peer: Option<&'a str>,
     /// Where its line goes, if it gets one.
     log: Option<&'a AccessLog>,
+    /// The site that answers.
+    index: usize,
+    /// Who was admitted by a password.
+    user: OnceCell<Credentials>,
 }
 
 enum Decision<'a> {
@@ -244,13 +255,93 @@ enum Asked {
 type Written = (Status, u64);
 
 impl<'a> Answer<'a> {
+    fn new(
+        worker: &'a Worker,
+        sites: &'a Rc<Sites>,
+        request: &'a Request<'a>,
+        peer: Option<&'a str>,
+        log: Option<&'a AccessLog>,
+    ) -> Answer<'a> {
+        let index = sites.hosts.find(request.host);
+        Answer { worker, sites, request, peer, log, index, user: OnceCell::new() }
+    }
+
     fn decide(&self, learned: Learned) -> Decision<'a> {
-        let index = site::select(&self.sites.list, self.request.host);
+        let index = self.index;
         let learned = self.of_this_tree(index, learned);
-        match (self.find(index, learned), self.sites.list[index].options.pages.error_pages.is_empty()) {
-            (decided, true) => decided,
-            (decided, false) => self.with_page(index, decided),
+        let decided = match self.keep_out(index, &learned) {
+            Some(decided) => decided,
+            None => self.find(index, learned),
+        };
+        match self.sites.list[index].has_error_pages() {
+            false => decided,
+            true => self.with_page(index, decided),
         }
+    }
+
+    /// Asks who it is, where the path that was asked for is guarded. Nothing: go on.
+    fn keep_out(&self, index: usize, learned: &Learned) -> Option<Decision<'a>> {
+        let site = &self.sites.list[index];
+        // The error has been decided already; what is missing is its page.
+        if !site.has_guards() || matches!(learned, Learned::Page(_)) {
+            return None;
+        }
+        let mut path = self.worker.path.borrow_mut();
+        self.asked_path(&mut path);
+        if path.is_empty() || path.ends_with(b"/") {
+            path.extend_from_slice(site.options.index.as_bytes());
+        }
+        // Of whichever guard it was on the way: the answer is not asked for twice.
+        if let Learned::Verified(verified) = learned
+            && let Some(refused) = self.refused(verified.outcome, verified.location as usize)
+        {
+            return Some(refused);
+        }
+        self.admit(index, &path, learned)
+    }
+
+    /// Whether whoever asks may have what is at a path (relative to the root, decoded). Nothing: yes.
+    fn admit(&self, index: usize, path: &[u8], learned: &Learned) -> Option<Decision<'a>> {
+        let (location, credentials) = match self.sites.list[index].admission(path, &self.request.fields) {
+            Admission::Open => return None,
+            Admission::Challenge(location) => return self.refused(Outcome::Refused, location),
+            Admission::Verify(location, credentials) => (location, credentials),
+        };
+        let door = self.sites.door(index, location);
+        let is_verified = match learned {
+            Learned::Verified(verified) if verified.location as usize == location => true,
+            _ => door.is_some_and(|door| door.knows(&credentials, self.worker.now_ms())),
+        };
+        if !is_verified {
+            let order = auth::Order { sites: Rc::clone(self.sites), site: index, location, credentials };
+            return Some(Decision::Missing(Step::Verify(Box::new(order))));
+        }
+        // The same field names the same person, whoever asks.
+        let _ = self.user.set(credentials);
+        None
+    }
+
+    /// What is said to whom a guard does not let in. Nothing: it does.
+    fn refused(&self, outcome: Outcome, location: usize) -> Option<Decision<'a>> {
+        let reply = match outcome {
+            Outcome::Admitted => return None,
+            Outcome::Refused => Reply::unauthorized(location),
+            Outcome::Busy => Reply::unavailable(auth::RETRY_AFTER_S),
+        };
+        Some(Decision::Reply(reply, Asked::File(Vary::Nothing)))
+    }
+
+    /// The path that was asked for, relative to the root and decoded; empty where it is none.
+    fn asked_path(&self, path: &mut Vec<u8>) {
+        path.clear();
+        if self.request.path != b"*" && normalise(self.request.path, path).is_err() {
+            path.clear();
+        }
+    }
+
+    /// Who was admitted.
+    fn user(&self) -> Option<&[u8]> {
+        self.user.get().map(Credentials::user)
     }
 
     /// What was learned in a tree that has been replaced meanwhile is forgotten: the request begins again in the new one. A
@@ -260,6 +351,7 @@ impl<'a> Answer<'a> {
         match &learned {
             Learned::File(_, entry) if entry.generation != generation => Learned::Nothing,
             Learned::Page(page) if page.1.generation != generation => Learned::Nothing,
+            Learned::Verified(verified) if verified.generation != generation => Learned::Nothing,
             _ => learned,
         }
     }
@@ -277,12 +369,16 @@ impl<'a> Answer<'a> {
             }
             (Route::Reply(reply), _) => Decision::Reply(reply, Asked::File(Vary::Nothing)),
             (Route::File(named), learned) => self.search(index, &path, named, learned),
-            (Route::Cgi(_), _) if cgi::body_is_too_large(self.sites, request.framing) => {
+            (Route::Cgi(cgi), _) if cgi::body_is_too_large(&self.sites.mounts[index][cgi.mount], request.framing) => {
                 Decision::Reply(Reply::error(Status::CONTENT_TOO_LARGE), Asked::Script)
             }
-            (Route::Cgi(_), Learned::Script(located)) => match located.place {
-                Ok(_) => Decision::Run(located),
-                Err(status) => Decision::Reply(Reply::error(status), Asked::Script),
+            (Route::Cgi(_), Learned::Script(located)) => match &located.place {
+                // A guard of the program itself holds whatever path follows its name.
+                Ok(place) => match self.admit(index, place.script_path(), &Learned::Nothing) {
+                    Some(decided) => decided,
+                    None => Decision::Run(located),
+                },
+                Err(status) => Decision::Reply(Reply::error(*status), Asked::Script),
             },
             (Route::Cgi(cgi), _) => {
                 let sites = Rc::clone(self.sites);
@@ -307,7 +403,15 @@ impl<'a> Answer<'a> {
                 ControlFlow::Continue(look) => look,
                 ControlFlow::Break(decided) => return decided,
             };
-            next = match self.look(index, search.place(look, &mut Vec::new()), look) {
+            let mut room = Vec::new();
+            let place = search.place(look, &mut room);
+            // What stands for the path that was asked for may be guarded where that is not.
+            if !matches!(look, Look::Asked | Look::AskedAgain)
+                && let Some(decided) = self.admit(index, place, &Learned::Nothing)
+            {
+                return decided;
+            }
+            next = match self.look(index, place, look) {
                 Ok(entry) => self.judge(index, &search, look, entry),
                 Err(missing) => ControlFlow::Break(Decision::Missing(missing)),
             };
@@ -366,7 +470,9 @@ impl<'a> Answer<'a> {
             _ => return decided,
         };
         let Some(failure) = failure else { return decided };
-        match error_page::known(self.worker, self.sites, site, failure) {
+        let mut path = Vec::new();
+        self.asked_path(&mut path);
+        match error_page::known(self.worker, self.sites, site, &path, failure) {
             error_page::Known::BuiltIn => decided,
             error_page::Known::Page(entry) => Decision::Failed(failure, entry, asked),
             error_page::Known::Missing(step) => Decision::Missing(step),
@@ -385,16 +491,20 @@ impl<'a> Answer<'a> {
         };
         match decided {
             Decision::Missing(step) => ((Status::OK, 0), Some(step)),
-            Decision::Reply(reply, asked) => (self.plain(&reply, &context(asked), out), None),
+            Decision::Reply(reply, asked) => {
+                let challenge = self.challenge(reply.failure());
+                (self.plain(&reply, &HeadContext { challenge, ..context(asked) }, out), None)
+            }
             Decision::File(entry, vary) => {
                 self.file(&self.about(&entry.found), &entry, &context(Asked::File(vary)), out)
             }
             Decision::Failed(failure, entry, asked) => {
-                self.file(&Reply::failed(failure, error_page::facts(&entry)), &entry, &context(asked), out)
+                let context = HeadContext { challenge: self.challenge(Some(failure)), ..context(asked) };
+                self.file(&Reply::failed(failure, error_page::facts(&entry)), &entry, &context, out)
             }
             Decision::Listing(facts, page) => self.listing(&facts, page, &context(Asked::File(Vary::Nothing)), out),
             Decision::Run(located) => {
-                let call = cgi::Call::new(self.worker, self.request, &located);
+                let call = cgi::Call::new(self.worker, self.request, &located, self.user());
                 ((Status::OK, 0), call.map(|call| Step::Run(Box::new(call))))
             }
         }
@@ -484,18 +594,23 @@ impl<'a> Answer<'a> {
     fn context<'d>(&self, keep_alive: bool, date: &'d [u8; 29]) -> HeadContext<'d> {
         use crate::http::request::Method;
         let is_head = self.request.method == Method::Head;
-        HeadContext { version: self.request.version, is_head, keep_alive, date, place: None, vary: Vary::Nothing }
+        let (place, vary, challenge) = (None, Vary::Nothing, None);
+        HeadContext { version: self.request.version, is_head, keep_alive, date, place, vary, challenge }
     }
 
     /// Where the files of a site are, its rules apply, whether or not there is one.
     fn place<'p>(&'p self, path: &'p [u8]) -> Place<'p> {
-        let index = site::select(&self.sites.list, self.request.host);
-        Place { rules: &self.sites.list[index].options.headers, path }
+        Place { rules: &self.sites.list[self.index].options.headers, path }
+    }
+
+    /// What a 401 says.
+    fn challenge(&self, failure: Option<Failure>) -> Option<&[u8]> {
+        self.sites.list[self.index].challenge(failure?.challenge()?)
     }
 
     fn log(&self, reply: &Reply<'_>, body_bytes: u64) {
         if let Some(log) = self.log {
-            access_log::answered(log, self.worker, self.request, self.peer, reply.status(), body_bytes);
+            access_log::answered(log, self.worker, self.request, self.peer, self.user(), reply.status(), body_bytes);
         }
     }
 }

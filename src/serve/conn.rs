@@ -162,7 +162,7 @@ fn act<'a>(
             let entry = sites.files[site].learn(&sites.list[site], &path, worker.unix_s()).await;
             Ok(After::GoOn(Learned::File(look, entry)))
         }),
-        step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_)) => {
+        step @ (Step::LearnPage { .. } | Step::List(_) | Step::FindScript(_) | Step::Verify(_)) => {
             Box::pin(async move { Ok(After::GoOn(learn::learn(link, worker, step).await)) })
         }
         Step::Flush => Box::pin(async move {

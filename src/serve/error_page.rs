@@ -21,8 +21,9 @@ pub(super) enum Known {
     Missing(Step),
 }
 
-pub(super) fn known(worker: &Worker, sites: &Rc<Sites>, site: usize, failure: Failure) -> Known {
-    let page = sites.list.get(site).and_then(|site| site.options.pages.error_page(failure.status()));
+/// `asked` is the path at which it failed, relative to the root and decoded.
+pub(super) fn known(worker: &Worker, sites: &Rc<Sites>, site: usize, asked: &[u8], failure: Failure) -> Known {
+    let page = sites.list.get(site).and_then(|site| site.error_page(asked, failure.status()));
     let Some(path) = page.map(str::as_bytes) else { return Known::BuiltIn };
     match sites.files[site].get(path, worker.now_ms()) {
         Some(entry) => Known::Page(entry),
@@ -51,10 +52,11 @@ pub(super) async fn send(
     link: &mut Link,
     worker: &Worker,
     site: usize,
+    asked: &[u8],
     failure: Failure,
     context: HeadContext<'_>,
 ) -> Result<u64, Cut> {
-    let page = match known(worker, &worker.sites(), site, failure) {
+    let page = match known(worker, &worker.sites(), site, asked, failure) {
         Known::BuiltIn => None,
         Known::Page(entry) => Some(entry),
         Known::Missing(Step::LearnPage { sites, path, .. }) => {

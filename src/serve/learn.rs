@@ -6,7 +6,7 @@ use super::answer::{Learned, Step};
 use super::link::Link;
 use super::sites::Sites;
 use super::worker::Worker;
-use super::{cgi, listing};
+use super::{auth, cgi, listing};
 
 /// The facts that a step is missing; nothing for a step that is missing none.
 pub(super) async fn learn(link: &mut Link, worker: &Worker, step: Step) -> Learned {
@@ -20,6 +20,7 @@ pub(super) async fn learn(link: &mut Link, worker: &Worker, step: Step) -> Learn
             Learned::Page(Box::new((failure, look_up(sites, site, path).await)))
         }
         Step::List(order) => Learned::Listing(Box::new(listing::list(link, worker, order).await)),
+        Step::Verify(order) => Learned::Verified(auth::verify(link, worker, *order).await),
         Step::FindScript(wanted) => Learned::Script(cgi::locate(link, worker, wanted).await),
         _ => Learned::Nothing,
     }

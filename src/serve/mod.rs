@@ -14,6 +14,7 @@
 
 mod access_log;
 mod answer;
+mod auth;
 mod cgi;
 mod conn;
 mod error_page;
@@ -47,7 +48,7 @@ use std::time::Duration;
 use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
-use cgi::{Admission, Bounds};
+use cgi::{Admission, AllBounds};
 use listeners::{Address, LivesOn};
 use options::{Engine, Listen, Options, SiteConfig};
 use sites::{InUse, Opened};
@@ -72,6 +73,7 @@ pub struct Server {
     admission: Arc<Admission>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
+    all_bounds: Arc<AllBounds>,
 }
 
 /// What every core serves by.
@@ -79,7 +81,6 @@ struct Current {
     /// How often it was replaced.
     generation: u32,
     options: Arc<Options>,
-    bounds: Option<Arc<Bounds>>,
 }
 
 struct Core {
@@ -91,8 +92,8 @@ struct Core {
 struct Shared {
     options: Arc<Options>,
     admission: Arc<Admission>,
-    /// What scripts are bound by, if by anything.
-    bounds: Option<Arc<Bounds>>,
+    /// What scripts are bound by.
+    all_bounds: Arc<AllBounds>,
     stop: StopSignal,
     lives_on: Arc<LivesOn>,
     cut: Arc<metrics::Cut>,
@@ -306,7 +307,7 @@ impl Server {
 
     /// Serves by these options from now on, and returns when every core does: what is under way keeps those that it began with, on
     /// every connection the next request has the new ones. Only a start can change `listen`, `cores`, `engine`,
-    /// `connections_max`, `access_log`, `files.cold_buffer_bytes_max` and `cgi.bounds.cgroup`: they stay as they were.
+    /// `connections_max`, `access_log` and `files.cold_buffer_bytes_max`: they stay as they were.
     ///
     /// # Errors
     /// [`StartError::Site`], [`StartError::Bounds`]; everything is as before, then.
@@ -316,7 +317,6 @@ impl Server {
         let first = &current.options;
         options.listen.clone_from(&first.listen);
         options.access_log.clone_from(&first.access_log);
-        options.cgi.bounds.cgroup.clone_from(&first.cgi.bounds.cgroup);
         options.files.cold_buffer_bytes_max = first.files.cold_buffer_bytes_max;
         (options.cores, options.engine, options.connections_max) = (first.cores, first.engine, first.connections_max);
         self.replace(&mut current, options)
@@ -328,13 +328,12 @@ impl Server {
 
     fn replace(&self, current: &mut Current, options: Options) -> Result<(), StartError> {
         // All that can fail comes first.
-        let bounds = Bounds::new(&options, current.bounds.as_deref()).map_err(StartError::Bounds)?.map(Arc::new);
         let generation = current.generation + 1;
-        let open = |_| Opened::open(&options, bounds.as_ref(), generation, &self.admission, &self.in_use);
+        let open = |_| Opened::open(&options, generation, &self.admission, &self.in_use, &self.all_bounds);
         let opened = self.cores.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         sites::share_places(&options, &self.admission);
         options.sites.iter().for_each(start::warn_of_missing_pages);
-        *current = Current { generation, options: Arc::new(options), bounds };
+        *current = Current { generation, options: Arc::new(options) };
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
         for (core, opened) in self.cores.iter().zip(opened) {
             let acknowledge = acknowledge.clone();
@@ -377,6 +376,12 @@ impl Drop for Server {
     }
 }
 
+/// Opens what a server would open at its start, all but its listeners, and lets go of it. Whatever would keep it from starting is
+/// in the list; what it would only warn of is logged.
+pub fn check(options: &Options) -> Vec<StartError> {
+    start::check(options)
+}
+
 /// Tells a server to stop.
 #[derive(Clone)]
 pub struct Stopper(StopSignal);
@@ -406,7 +411,9 @@ mod tests {
         let server = Server::start(options).unwrap();
         assert!(server.is_alive(Duration::from_secs(60)));
         let (release, held) = mpsc::channel::<Infallible>();
-        server.cores[1].remote.run(move || drop(held.recv()));
+        server.cores[1].remote.run(move || {
+            let _ = held.recv();
+        });
         assert!(!server.is_alive(Duration::from_millis(20)), "one of them is held up");
         drop(release);
         assert!(server.is_alive(Duration::from_secs(60)));

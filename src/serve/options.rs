@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::http::limits::Limits;
 use crate::site::headers::Rules;
+use crate::site::location::Location;
 use crate::site::pages::Pages;
 
 /// Everything that a server needs to know.
@@ -64,7 +65,8 @@ pub enum Engine {
 /// One folder that is served, and the programs mounted on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteConfig {
-    /// Hosts that this site answers, in lower case and without a port. Empty: every host.
+    /// Hosts that this site answers, in lower case and without a port, perhaps with `*.` before them. Empty: every host that no
+    /// other site names.
     pub names: Vec<String>,
     /// The folder; absolute.
     pub root: PathBuf,
@@ -81,6 +83,8 @@ pub struct SiteConfig {
     pub precompressed: bool,
     /// Fields of the replies to some paths.
     pub headers: Rules,
+    /// What holds for some paths only.
+    pub locations: Vec<Location>,
 }
 
 /// A program, or a folder of programs, at a path.
@@ -100,6 +104,8 @@ pub struct MountConfig {
     pub running_max: Option<usize>,
     /// Its requests that wait for one of them to end. `None`: what is left for it of the whole server's.
     pub queued_max: Option<usize>,
+    /// How its scripts are run, and for how long. `None`: as the server's. What is about the whole server is not asked here.
+    pub cgi: Option<Box<CgiOptions>>,
 }
 
 impl MountConfig {
@@ -113,6 +119,7 @@ impl MountConfig {
             pass_authorization: false,
             running_max: None,
             queued_max: None,
+            cgi: None,
         }
     }
 }
@@ -260,6 +267,9 @@ pub const PORT_DEFAULT: u16 = 8080;
 /// The most threads that may be asked for: as many as a `cpu_set_t` has CPUs.
 pub const CORES_MAX: usize = 1024;
 
+/// The longest file of users ([`Guard::htpasswd`](crate::site::auth::Guard::htpasswd)); what is beyond is not read.
+pub const USERS_BYTES_MAX: u64 = 16 << 20;
+
 /// The folder that is mounted without being asked for, and never served as files.
 pub const CGI_BIN: &str = "cgi-bin";
 
@@ -336,6 +346,7 @@ impl SiteConfig {
             precompressed: true,
             pages: Pages::default(),
             headers: Rules::default(),
+            locations: Vec::new(),
         }
     }
 }

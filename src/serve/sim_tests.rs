@@ -159,7 +159,7 @@ fn worker_of(rng: &mut Rng, root: PathBuf) -> Worker {
     let shared = Shared {
         options: Arc::new(options),
         admission: Admission::new(),
-        bounds: None,
+        all_bounds: Arc::default(),
         stop: StopSignal::new(Stage::Serving),
         lives_on: Arc::new(LivesOn::new(&Options::default(), &[])),
         cut: Arc::default(),
@@ -383,6 +383,7 @@ fn page(status: Status, after: After) -> Expected {
         date: &[b' '; 29],
         place: None,
         vary: Vary::Nothing,
+        challenge: None,
     };
     let reply = Reply::error(status);
     let Body::Bytes(page) = reply.body(&context) else { panic!("{status:?} has no page") };

@@ -15,14 +15,15 @@ use crate::rt::fs::{Dir, Kind};
 use crate::rt::net;
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
+use crate::site::location::Location;
 use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::AccessLog;
-use super::cgi::{Admission, Bounds};
+use super::cgi::{Admission, AllBounds};
 use super::listeners::{Listener, LivesOn, Sockets, listen_all};
 use super::metrics::CoreStats;
 use super::options::{AccessLog as LogTarget, MountConfig, MountKind, Options, SiteConfig};
-use super::sites::{self, Opened};
+use super::sites::{self, InUse, Opened};
 use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
 use super::{Core, Current, Server, Shared, StartError};
@@ -55,8 +56,8 @@ pub(super) fn start(options: Options, handed: Vec<Listener>, first: Stage) -> Re
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
-    let current = Mutex::new(Current { generation: 0, options, bounds: shared.bounds.clone() });
-    let admission = Arc::clone(&shared.admission);
+    let current = Mutex::new(Current { generation: 0, options });
+    let (admission, all_bounds) = (Arc::clone(&shared.admission), Arc::clone(&shared.all_bounds));
     let lives_on = Arc::clone(&shared.lives_on);
     let mut server = Server {
         listening,
@@ -70,6 +71,7 @@ pub(super) fn start(options: Options, handed: Vec<Listener>, first: Stage) -> Re
         admission,
         cut,
         in_use,
+        all_bounds,
     };
     for index in 0..server.plan.cores {
         let (shared, runs) = (Arc::clone(&shared), runs.clone());
@@ -103,11 +105,16 @@ fn share(options: Options, plan: &CpuPlan, lives_on: LivesOn, first: Stage) -> R
     rt::raise_memlock_limit();
     let admission = Admission::new();
     sites::share_places(&options, &admission);
-    let bounds = Bounds::new(&options, None).map_err(StartError::Bounds)?.map(Arc::new);
+    let all_bounds = Arc::new(AllBounds::default());
+    // Tried here already: nothing is bound yet, and no core has started.
+    for mount in options.sites.iter().flat_map(|site| &site.mounts) {
+        let cgi = mount.cgi.as_deref().unwrap_or(&options.cgi);
+        all_bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
+    }
     Ok(Arc::new(Shared {
         options: Arc::new(options),
         admission,
-        bounds,
+        all_bounds,
         stop: StopSignal::new(first),
         lives_on: Arc::new(lives_on),
         cut: Arc::default(),
@@ -116,6 +123,33 @@ fn share(options: Options, plan: &CpuPlan, lives_on: LivesOn, first: Stage) -> R
         cores: plan.cores,
         nofile,
     }))
+}
+
+/// See [`super::check`].
+pub(super) fn check(options: &Options) -> Vec<StartError> {
+    let (bounds, admission) = (AllBounds::default(), Admission::new());
+    let alone = |site: &SiteConfig| Options { sites: vec![site.clone()], ..options.clone() };
+    let open = |options| Opened::open(&options, 0, &admission, &InUse::default(), &bounds).map(drop);
+    let opened = options.sites.iter().map(alone).map(open);
+    let mut problems: Vec<StartError> = opened.chain([may_log(&options.access_log)]).filter_map(Result::err).collect();
+    // What several sites share is one problem.
+    let mut told = BTreeSet::new();
+    problems.retain(|problem| told.insert(problem.to_string()));
+    options.sites.iter().for_each(warn_of_missing_pages);
+    problems
+}
+
+/// Whether the access log could be opened; none is made for that.
+fn may_log(target: &LogTarget) -> Result<(), StartError> {
+    let LogTarget::File(path) = target else { return Ok(()) };
+    let tried = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).map_err(Into::into)
+        }
+        tried => tried.map(drop),
+    };
+    tried.map_err(|error: io::Error| StartError::Log { path: path.clone(), error })
 }
 
 /// A core on this thread that listens to nobody.
@@ -170,7 +204,7 @@ fn core(index: usize, pinned: Option<CpuId>, shared: &Shared, listeners: Sockets
 pub(super) fn build_worker(shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let opened = Opened::open(options, shared.bounds.as_ref(), 0, &shared.admission, &shared.in_use)?;
+    let opened = Opened::open(options, 0, &shared.admission, &shared.in_use, &shared.all_bounds)?;
     let sites = opened.into_sites(files_max);
     let log = open_log(&options.access_log)?.map(AccessLog::start);
     Ok(Worker::new(sites, files_max, shared, spawner, log))
@@ -185,7 +219,7 @@ pub(super) fn warn_of_missing_pages(config: &SiteConfig) {
         }
         std::fs::File::open(config.root.join(path))
     };
-    let pages: BTreeSet<&str> = config.pages.files().collect();
+    let pages: BTreeSet<&str> = config.pages.files().chain(config.locations.iter().flat_map(Location::files)).collect();
     for path in pages {
         if let Err(error) = open(path) {
             tracing::warn!(%error, "no page at /{path}: until there is one, the built-in pages are sent");
@@ -220,6 +254,7 @@ pub(super) fn site(config: &SiteConfig, generation: u32) -> Site {
             headers: config.headers.clone(),
             ..SiteOptions::default()
         },
+        locations: config.locations.clone(),
     }
 }
 

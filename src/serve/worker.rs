@@ -20,6 +20,7 @@ use crate::rt::process::Spawner;
 use crate::rt::time::Instant;
 
 use super::access_log::AccessLog;
+use super::auth;
 use super::cgi::Admission;
 use super::conn;
 use super::listeners::{Accepting, LivesOn, Sockets};
@@ -70,6 +71,8 @@ pub(super) struct Worker {
     /// What cold files are read into, once there was one.
     pub(super) cold: OnceCell<ReadBuffers>,
     pub(super) zero_copy: ZeroCopy,
+    /// Passwords that are being verified.
+    pub(super) verifying: Places,
     /// Process-wide descriptors that connections hold.
     pub(super) installed: Places,
     clock: Clock,
@@ -117,6 +120,7 @@ impl Worker {
             listing_bytes: Arc::default(),
             cold: OnceCell::new(),
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
+            verifying: auth::places(),
             installed: Places::new((shared.nofile as usize / 2 / shared.cores.max(1)).max(INSTALLED_MIN)),
             clock: Clock { until_ms: Cell::new(0), unix_s: Cell::new(0), date: Cell::new([0; 29]) },
             tags: (RandomState::new().build_hasher().finish(), Cell::new(0)),

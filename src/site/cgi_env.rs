@@ -47,6 +47,8 @@ pub struct Peer<'a> {
     pub server_name: &'a str,
     /// The connection is encrypted.
     pub https: bool,
+    /// Who was admitted by a password (Basic).
+    pub user: Option<&'a [u8]>,
 }
 
 /// The only PATH that a script gets, unless the operator sets another.
@@ -126,6 +128,10 @@ fn put_peer(request: &Request<'_>, peer: &Peer<'_>, put: &mut dyn FnMut(&[u8], &
     put(b"REQUEST_SCHEME", if peer.https { b"https" } else { b"http" });
     if peer.https {
         put(b"HTTPS", b"on");
+    }
+    if let Some(user) = peer.user {
+        put(b"AUTH_TYPE", b"Basic");
+        put(b"REMOTE_USER", user);
     }
 }
 

@@ -16,6 +16,7 @@ const PEER: Peer<'static> = Peer {
     server_port: 8080,
     server_name: "fallback.example",
     https: false,
+    user: None,
 };
 
 /// Everything that an environment is made of; each test changes what it is about.
@@ -132,6 +133,10 @@ fn what_the_request_line_says() {
 
 #[test]
 fn what_the_connection_says() {
+    let known = Case { peer: Peer { user: Some(b"ann"), ..PEER }, ..CASE };
+    assert_eq!(value(&known, "REMOTE_USER").as_deref(), Some("ann"));
+    assert_eq!(value(&known, "AUTH_TYPE").as_deref(), Some("Basic"));
+    assert_eq!((value(&CASE, "REMOTE_USER"), value(&CASE, "AUTH_TYPE")), (None, None));
     let secure = Case { peer: Peer { https: true, remote_addr: "2001:db8::7", server_port: 443, ..PEER }, ..CASE };
     assert_eq!(value(&secure, "HTTPS").as_deref(), Some("on"));
     assert_eq!(value(&secure, "REQUEST_SCHEME").as_deref(), Some("https"));

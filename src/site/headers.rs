@@ -68,6 +68,14 @@ impl Rule {
     /// What is wrong with it, for whoever wrote it.
     pub fn header(text: &str) -> Result<Rule, String> {
         let (pattern, field) = split(text, "PATTERN NAME: VALUE, as in '/fonts/ Access-Control-Allow-Origin: *'")?;
+        Rule::header_at(pattern, field)
+    }
+
+    /// Reads `NAME: VALUE`, for a pattern.
+    ///
+    /// # Errors
+    /// As [`Rule::header`].
+    pub fn header_at(pattern: &str, field: &str) -> Result<Rule, String> {
         let Some((name, value)) = field.split_once(':') else {
             return Err(format!("{field} is no field; NAME: VALUE is, as in X-Robots-Tag: noindex"));
         };
@@ -88,6 +96,14 @@ impl Rule {
     /// As [`Rule::header`].
     pub fn cache_control(text: &str) -> Result<Rule, String> {
         let (pattern, value) = split(text, "PATTERN VALUE, as in '/assets/ public, max-age=31536000, immutable'")?;
+        Rule::cache_control_at(pattern, value)
+    }
+
+    /// The same, for a pattern.
+    ///
+    /// # Errors
+    /// As [`Rule::header`].
+    pub fn cache_control_at(pattern: &str, value: &str) -> Result<Rule, String> {
         Rule::new(pattern, CACHE_CONTROL, value)
     }
 

@@ -16,6 +16,8 @@ use crate::http::status::Status;
 pub struct Record<'a> {
     /// The client's address, without the port; empty for a Unix socket.
     pub remote: &'a str,
+    /// Who was admitted by a password.
+    pub user: Option<&'a [u8]>,
     /// When the reply began: an IMF-fixdate, the one of its Date field.
     pub date: &'a [u8; 29],
     /// What was asked; nothing when no request line could be read.
@@ -46,7 +48,9 @@ pub struct RequestLine<'a> {
 /// Appends the line of a record, with its line end.
 pub fn log_line(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if record.remote.is_empty() { b"-" } else { record.remote.as_bytes() });
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    write_user(record.user, out);
+    out.extend_from_slice(b" [");
     write_date(record.date, out);
     out.extend_from_slice(b"] \"");
     match record.request {
@@ -84,6 +88,22 @@ fn write_date(date: &[u8; 29], out: &mut Vec<u8>) {
     }
 }
 
+/// A name may have spaces in it, and be a dash: neither may move what follows it, or pass for nobody.
+fn write_user(user: Option<&[u8]>, out: &mut Vec<u8>) {
+    match user {
+        None => out.push(b'-'),
+        Some(b"-") => out.extend_from_slice(b"\\x2d"),
+        Some(b"") => out.extend_from_slice(b"\"\""),
+        Some(name) => {
+            for part in name.split_inclusive(|byte| *byte == b' ') {
+                let (word, space) = part.strip_suffix(b" ").map_or((part, &b""[..]), |word| (word, b"\\x20"));
+                write_escaped(word, out);
+                out.extend_from_slice(space);
+            }
+        }
+    }
+}
+
 /// Only printable ASCII stays as it is; a quote, a backslash and everything else become `\xHH`.
 fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     for byte in bytes {
@@ -108,6 +128,7 @@ mod tests {
 
     const RECORD: Record<'static> = Record {
         remote: "192.0.2.7",
+        user: None,
         date: b"Sat, 21 Nov 2026 11:10:46 GMT",
         request: Some(RequestLine { method: Method::Get, target: b"/a?b", version: Version::Http11 }),
         status: Status::OK,
@@ -135,6 +156,20 @@ mod tests {
     fn what_is_missing_is_a_dash() {
         let record = Record { remote: "", request: None, status: Status::BAD_REQUEST, user_agent: None, ..RECORD };
         assert_eq!(line(&record), "- - - [21/Nov/2026:11:10:46 +0000] \"-\" 400 1234 \"-\" \"-\" 513\n");
+    }
+
+    #[test]
+    fn a_user_is_one_word() {
+        for (user, want) in [
+            (&b"ann"[..], "ann"),
+            (b"Ann Smith ", r"Ann\x20Smith\x20"),
+            (b"-", r"\x2d"),
+            (b"", "\"\""),
+            (b"j\xc3\xb6rg\"", r"j\xc3\xb6rg\x22"),
+        ] {
+            let line = line(&Record { user: Some(user), ..RECORD });
+            assert!(line.starts_with(&format!("192.0.2.7 - {want} [21/Nov/")), "{line}");
+        }
     }
 
     #[test]

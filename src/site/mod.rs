@@ -1,6 +1,7 @@
 //! Policy: a request and the facts about what it names become a reply. Pure: no I/O, no clock, no descriptors.
 //!
-//! - [`select`] picks the [`Site`] of a host, [`route::route`] what kind of answer a request gets there.
+//! - [`host`] finds the [`Site`] of a host, [`route::route`] what kind of answer a request gets there; [`location`] is what holds
+//!   for some of its paths only, [`auth`] and [`htpasswd`] who may have what is there.
 //! - [`representation`] knows the forms in which a file is there: as it is, and compressed beforehand.
 //! - [`resolve`] says where to look for the answer, and what to make of what was found; [`pages`] are what a site has
 //!   besides its files, [`listing`] is one of them.
@@ -11,11 +12,16 @@
 //! - [`log_line`] says what is written down about it.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod cgi_env;
 pub mod cgi_reply;
-
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod headers;
+pub mod host;
+pub mod htpasswd;
 pub mod listing;
+pub mod location;
 pub mod log_line;
 pub mod mime;
 pub mod pages;
@@ -36,8 +42,8 @@ mod testing;
 /// that `serve` keeps beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
-    /// The host names, without port; compared without case. A site without names answers for every host that no other
-    /// site names.
+    /// The host names, without port, perhaps with `*.` before them; compared without case. A site without names answers for
+    /// every host that no other site names ([`host::Hosts`]).
     pub names: Vec<String>,
     /// Raised by each deploy and reload: a part of every cache key.
     pub generation: u32,
@@ -45,6 +51,8 @@ pub struct Site {
     pub mounts: Vec<Mount>,
     /// Everything else.
     pub options: SiteOptions,
+    /// What holds for some paths only; the last that says something about a path is believed.
+    pub locations: Vec<location::Location>,
 }
 
 /// A part of the path space whose requests are answered by scripts. Nothing under it is ever served as a file.
@@ -101,27 +109,7 @@ impl Default for SiteOptions {
     }
 }
 
-/// The index of the site that answers for a host (a Host field's value, with or without a port): the first that names
-/// it, else the first without names, else the first.
-pub fn select(sites: &[Site], host: &[u8]) -> usize {
-    // One site is the common case, and its names cannot change the answer.
-    if sites.len() < 2 {
-        return 0;
-    }
-    let name = host_name(host);
-    let named = |site: &Site| site.names.iter().any(|other| host_name(other.as_bytes()).eq_ignore_ascii_case(name));
-    let by_name = if name.is_empty() { None } else { sites.iter().position(named) };
-    by_name.or_else(|| sites.iter().position(|site| site.names.is_empty())).unwrap_or(0)
-}
-
-/// The name in a host: without port, without the final dot of an absolute name, an IPv6 literal with its brackets.
-pub fn host_name(host: &[u8]) -> &[u8] {
-    let name = match host.iter().position(|byte| *byte == b']') {
-        Some(end) if host.starts_with(b"[") => &host[..=end],
-        _ => host.split(|byte| *byte == b':').next().unwrap_or(host),
-    };
-    name.strip_suffix(b".").unwrap_or(name)
-}
+pub use host::host_name;
 
 /// The digits of a number, in the end of a buffer that holds the longest.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
@@ -139,41 +127,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn site(names: &[&str]) -> Site {
-        Site { names: names.iter().map(|name| (*name).into()).collect(), ..Site::default() }
-    }
-
-    #[test]
-    fn select_by_host() {
-        let sites = [site(&["example.com", "www.example.com"]), site(&["[2001:db8::1]", "other.example"]), site(&[])];
-        let cases: [(&[u8], usize); 14] = [
-            (b"example.com", 0),
-            (b"EXAMPLE.com", 0),
-            (b"www.example.com:8080", 0),
-            (b"example.com.", 0),
-            (b"example.com.:80", 0),
-            (b"other.example", 1),
-            (b"[2001:DB8::1]", 1),
-            (b"[2001:db8::1]:8080", 1),
-            (b"[2001:db8::2]", 2),
-            (b"evil.example.com.evil", 2),
-            (b"xexample.com", 2),
-            (b"", 2),
-            (b":8080", 2),
-            (b"[", 2),
-        ];
-        for (host, expected) in cases {
-            assert_eq!(select(&sites, host), expected, "{}", host.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn select_falls_back_to_the_first() {
-        assert_eq!(select(&[site(&["a"]), site(&["b"])], b"c"), 0);
-        assert_eq!(select(&[site(&["a"])], b"b"), 0);
-        assert_eq!(select(&[], b"b"), 0);
-    }
 
     #[test]
     fn decimals() {

@@ -34,14 +34,14 @@ pub enum Statuses {
     Class(u16),
 }
 
-impl Pages {
-    /// The page for an error; nothing where the built-in one stands.
-    pub fn error_page(&self, status: Status) -> Option<&str> {
-        let page = |wanted: Statuses| self.error_pages.iter().find(|page| page.statuses == wanted);
-        let found = page(Statuses::Only(status)).or_else(|| page(Statuses::Class(status.code() / 100)));
-        found.map(|page| page.path.as_str())
-    }
+/// The page for an error among some.
+pub(super) fn error_page(pages: &[ErrorPage], status: Status) -> Option<&str> {
+    let page = |wanted: Statuses| pages.iter().find(|page| page.statuses == wanted);
+    let found = page(Statuses::Only(status)).or_else(|| page(Statuses::Class(status.code() / 100)));
+    found.map(|page| page.path.as_str())
+}
 
+impl Pages {
     /// Every file that is named here.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.spa_fallback.iter().chain(self.error_pages.iter().map(|page| &page.path)).map(String::as_str)
@@ -60,7 +60,6 @@ mod tests {
             page(Statuses::Only(Status::NOT_FOUND), "missing.html"),
             page(Statuses::Only(Status::BAD_GATEWAY), "gateway.html"),
         ];
-        let pages = Pages { error_pages, ..Pages::default() };
         for (code, expected) in [
             (404, Some("missing.html")),
             (403, Some("client.html")),
@@ -70,7 +69,8 @@ mod tests {
             (200, None),
             (304, None),
         ] {
-            assert_eq!(pages.error_page(Status::from_code(code).expect("in range")), expected, "{code}");
+            let status = Status::from_code(code).expect("in range");
+            assert_eq!(error_page(&error_pages, status), expected, "{code}");
         }
     }
 }

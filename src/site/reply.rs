@@ -47,6 +47,8 @@ enum Kind<'f> {
     ListingNotModified(&'f ListingFacts),
     /// An error with a page of the site's own; without, with the built-in one.
     Failed(Failure, Option<&'f FileFacts>),
+    /// 401, by the location of that number.
+    Unauthorized(usize),
     /// Any other error, perhaps with the seconds after which it is worth another try.
     Error(Status, Option<u32>),
 }
@@ -60,6 +62,8 @@ pub struct Failure {
     /// The length that a range missed.
     missed_len: Option<u64>,
     varies: bool,
+    /// The location that asks for a password.
+    challenge: Option<usize>,
 }
 
 /// The methods of a resource.
@@ -99,6 +103,8 @@ pub struct HeadContext<'c> {
     pub place: Option<Place<'c>>,
     /// What else of the request decided that this is the reply.
     pub vary: Vary,
+    /// What a 401 says ([`super::Site::challenge`]).
+    pub challenge: Option<&'c [u8]>,
 }
 
 /// On which fields of a request its reply depends, besides those that choose a representation.
@@ -125,6 +131,11 @@ impl<'f> Reply<'f> {
     /// 503: too much is going on; the client may try again in so many seconds.
     pub fn unavailable(retry_after_s: u32) -> Reply<'f> {
         Reply(Kind::Error(Status::SERVICE_UNAVAILABLE, Some(retry_after_s)))
+    }
+
+    /// 401: the location of that number asks for a password.
+    pub fn unauthorized(location: usize) -> Reply<'f> {
+        Reply(Kind::Unauthorized(location))
     }
 
     /// 405.
@@ -184,6 +195,7 @@ impl<'f> Reply<'f> {
                 Some(Failure { missed_len: Some(facts.len), varies: facts.varies, ..failure })
             }
             Kind::MethodNotAllowed(allow) => Some(Failure { allow: Some(*allow), ..failure }),
+            Kind::Unauthorized(location) => Some(Failure { challenge: Some(*location), ..failure }),
             Kind::Error(_, retry_after_s) => Some(Failure { retry_after_s: *retry_after_s, ..failure }),
             Kind::Failed(failure, None) => Some(*failure),
             _ => None,
@@ -225,6 +237,7 @@ impl<'f> Reply<'f> {
             Kind::Unsatisfiable(_) => Status::RANGE_NOT_SATISFIABLE,
             Kind::Options(_) => Status::NO_CONTENT,
             Kind::MethodNotAllowed(_) => Status::METHOD_NOT_ALLOWED,
+            Kind::Unauthorized(_) => Status::UNAUTHORIZED,
             Kind::Moved(_) => Status::MOVED_PERMANENTLY,
             Kind::Listing(_) => Status::OK,
             Kind::ListingNotModified(_) => Status::NOT_MODIFIED,
@@ -320,6 +333,13 @@ impl<'f> Reply<'f> {
                     }
                 }
                 failure.write_fields(out);
+                if failure.challenge.is_some() {
+                    write_challenge(context, out);
+                }
+            }
+            Kind::Unauthorized(_) => {
+                self.write_page_start(&context.lines(), out);
+                write_challenge(context, out);
             }
             Kind::Error(_, retry_after_s) => {
                 self.write_page_start(&context.lines(), out);
@@ -404,6 +424,11 @@ fn write_caching(facts: &FileFacts, out: &mut Vec<u8>) {
     write_vary(facts, out);
 }
 
+/// RFC 9110 section 15.5.2: no 401 without it.
+fn write_challenge(context: &HeadContext<'_>, out: &mut Vec<u8>) {
+    write_field(out, "WWW-Authenticate", context.challenge.unwrap_or(b"Basic"));
+}
+
 fn write_vary(facts: &FileFacts, out: &mut Vec<u8>) {
     if facts.varies {
         write_field(out, "Vary", b"Accept-Encoding");
@@ -413,7 +438,7 @@ fn write_vary(facts: &FileFacts, out: &mut Vec<u8>) {
 impl Failure {
     /// An error that says nothing more.
     pub fn new(status: Status) -> Failure {
-        Failure { status, allow: None, retry_after_s: None, missed_len: None, varies: false }
+        Failure { status, allow: None, retry_after_s: None, missed_len: None, varies: false, challenge: None }
     }
 
     /// 503: too much is going on; the client may try again in so many seconds.
@@ -424,6 +449,11 @@ impl Failure {
     /// The status.
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// The location that asks for a password, if that is why.
+    pub fn challenge(&self) -> Option<usize> {
+        self.challenge
     }
 
     fn write_fields(&self, out: &mut Vec<u8>) {

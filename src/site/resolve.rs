@@ -4,7 +4,6 @@
 //! Whoever serves only loops: look, ask here, and either answer or look at what comes next.
 
 use super::listing::Wanted;
-use super::pages::Pages;
 use super::reply::{Allow, Reply, Vary};
 use super::route::{self, Named};
 use super::static_file::Found;
@@ -66,7 +65,7 @@ impl<'s> Search<'s> {
             Look::Asked | Look::AskedAgain => self.path,
             Look::WithoutHtml => self.path.strip_suffix(HTML).unwrap_or(self.path),
             Look::Folder => self.folder(),
-            Look::Fallback => self.pages().spa_fallback.as_ref().map_or(b"", |file| file.as_bytes()),
+            Look::Fallback => self.site.spa_fallback(self.path).map_or(b"", str::as_bytes),
             Look::WithHtml => {
                 room.clear();
                 room.extend_from_slice(self.path);
@@ -80,17 +79,17 @@ impl<'s> Search<'s> {
     pub fn verdict<'f>(&self, look: Look, found: &Found) -> Verdict<'f> {
         const FOUND: Verdict<'_> = Verdict::Found(Vary::Nothing);
         let reply = |reply| Verdict::Reply(reply, Vary::Nothing);
-        let clean_urls = self.pages().clean_urls;
+        let clean_urls = || self.site.clean_urls(self.path);
         match (look, found) {
-            (Look::Asked, Found::File(_)) if clean_urls && self.named == Named::File => self.clean(),
+            (Look::Asked, Found::File(_)) if self.named == Named::File && clean_urls() => self.clean(),
             (Look::Asked, Found::File(_) | Found::Refused) | (Look::AskedAgain, _) => FOUND,
             (Look::Asked, Found::Directory) if self.named == Named::File => FOUND,
-            (Look::Asked, Found::Nothing) if self.named == Named::File => match clean_urls && self.has_html() {
+            (Look::Asked, Found::Nothing) if self.named == Named::File => match clean_urls() && self.has_html() {
                 true => Verdict::Look(Look::WithHtml),
                 false => self.missing(),
             },
             // The index of a folder is not there, or is a folder.
-            (Look::Asked, _) if self.pages().listing => Verdict::Look(Look::Folder),
+            (Look::Asked, _) if self.site.listing(self.path) => Verdict::Look(Look::Folder),
             (Look::WithHtml, Found::File(_)) if self.reads() && self.is_index(&[self.path, HTML].concat()) => {
                 self.moved(self.folder())
             }
@@ -125,7 +124,7 @@ impl<'s> Search<'s> {
     /// readable: the answer, or where to look next.
     pub fn nothing<'f>(&self) -> Result<(Reply<'f>, Vary), Look> {
         let not_found = Reply::error(Status::NOT_FOUND);
-        if self.pages().spa_fallback.is_none() || !self.reads() || self.is_asset() {
+        if !self.reads() || self.is_asset() || self.site.spa_fallback(self.path).is_none() {
             return Ok((not_found, Vary::Nothing));
         }
         if is_navigation(self.request) { Err(Look::Fallback) } else { Ok((not_found, Vary::Navigation)) }
@@ -145,10 +144,6 @@ impl<'s> Search<'s> {
 
     fn reads(&self) -> bool {
         matches!(self.request.method, Method::Get | Method::Head)
-    }
-
-    fn pages(&self) -> &'s Pages {
-        &self.site.options.pages
     }
 
     /// The folder that the path is in, without a slash at its end.

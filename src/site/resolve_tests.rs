@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::headers::Rules;
+use super::super::pages::Pages;
 use super::super::representation::Representations;
 use super::super::route::{Route, route};
 use super::super::static_file::{Circumstances, FileFacts, FileStat, static_file};

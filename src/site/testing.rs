@@ -17,6 +17,7 @@ pub(crate) const CONTEXT: HeadContext<'static> = HeadContext {
     date: DATE,
     place: None,
     vary: Vary::Nothing,
+    challenge: None,
 };
 
 /// Parses a head and lends it to a test.

@@ -61,17 +61,16 @@ pub(super) async fn prepare(link: &mut Link, worker: &Worker, call: &mut Call) -
 async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Result<Stdin, Status>, Cut> {
     let mut spool = Spool { memory: Vec::new(), file: None, len: 0 };
     loop {
-        let options = &call.sites.options;
-        match link.conn.body(&options.limits, worker.now_ms(), link.input.unread()) {
+        match link.conn.body(&call.sites.limits, worker.now_ms(), link.input.unread()) {
             BodyEvent::Data { skip, len } => {
-                if spool.len + len as u64 > options.cgi.spool_file_bytes_max {
+                if spool.len + len as u64 > call.cgi.spool_file_bytes_max {
                     link.conn.close_after();
                     return Ok(Err(Status::CONTENT_TOO_LARGE));
                 }
                 spool.memory.extend_from_slice(&link.input.unread()[skip..skip + len]);
                 spool.len += len as u64;
                 link.input.consume(skip + len);
-                if spool.memory.len() >= options.cgi.spool_memory_bytes_max
+                if spool.memory.len() >= call.cgi.spool_memory_bytes_max
                     && let Err(error) = spool.write_out().await
                 {
                     return Ok(Err(no_spool(link, call, &error)));

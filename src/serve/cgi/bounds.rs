@@ -1,36 +1,50 @@
 //! What scripts are bound by: from the options to what the spawner is told.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::rt::confine::groups::Groups;
 use crate::rt::confine::{Confinement, User};
 use crate::rt::process::{Command, PipeReader};
 
-use super::super::options::{Cgroup, Options, ScriptBounds};
+use super::super::options::{Cgroup, ScriptBounds};
 
 /// Ready to be used for every script.
 pub(in crate::serve) struct Bounds {
     confinement: Confinement,
     helper: PathBuf,
-    groups: Option<Arc<Groups>>,
+    groups: Option<Groups>,
+}
+
+/// What was asked for so far, each tried once: a program is started for that.
+#[derive(Default)]
+pub(in crate::serve) struct AllBounds(Mutex<Vec<(ScriptBounds, Option<Arc<Bounds>>)>>);
+
+impl AllBounds {
+    /// As [`Bounds::new`], which is asked only if nobody has wanted the same before. Blocking.
+    pub(in crate::serve) fn of(&self, wanted: &ScriptBounds) -> Result<Option<Arc<Bounds>>, String> {
+        let mut tried = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bounds)) = tried.iter().find(|(other, _)| other == wanted) {
+            return Ok(bounds.clone());
+        }
+        let bounds = Bounds::new(wanted)?.map(Arc::new);
+        tried.push((wanted.clone(), bounds.clone()));
+        Ok(bounds)
+    }
 }
 
 impl Bounds {
-    /// Nothing, if nothing was asked for. `before`: those of the options before these, whose control groups stay. Blocking.
+    /// Nothing, if nothing was asked for. Blocking.
     ///
     /// # Errors
     /// One line: what is not possible here, and why. It has been tried.
-    pub(in crate::serve) fn new(options: &Options, before: Option<&Bounds>) -> Result<Option<Bounds>, String> {
-        let wanted = &options.cgi.bounds;
+    fn new(wanted: &ScriptBounds) -> Result<Option<Bounds>, String> {
         let confinement = confinement(wanted)?;
-        let has_scripts = options.sites.iter().any(|site| !site.mounts.is_empty());
-        if !has_scripts || confinement.is_empty() && wanted.cgroup == Cgroup::Off {
+        if confinement.is_empty() && wanted.cgroup == Cgroup::Off {
             return Ok(None);
         }
         let helper = wanted.helper.clone().ok_or("no helper was named that could bind scripts")?;
-        let kept = before.and_then(|before| before.groups.clone());
-        let groups = kept.map_or_else(|| groups(&wanted.cgroup), |kept| Ok(Some(kept)))?;
+        let groups = groups(&wanted.cgroup)?;
         let probed = groups.as_ref().map(|groups| groups.of("probe"));
         match confinement.probe(&helper, probed.as_deref()) {
             Ok(()) => Ok(Some(Bounds { confinement, helper, groups })),
@@ -69,14 +83,14 @@ fn confinement(wanted: &ScriptBounds) -> Result<Confinement, String> {
     })
 }
 
-fn groups(wanted: &Cgroup) -> Result<Option<Arc<Groups>>, String> {
+fn groups(wanted: &Cgroup) -> Result<Option<Groups>, String> {
     let (parent, must) = match wanted {
         Cgroup::Off => return Ok(None),
         Cgroup::Auto => (None, false),
         Cgroup::Below(parent) => (Some(parent.as_path()), true),
     };
     match Groups::new(parent) {
-        Ok(groups) => Ok(Some(Arc::new(groups))),
+        Ok(groups) => Ok(Some(groups)),
         Err(error) if must => Err(format!("cgi-cgroup: {}: {error}", parent.unwrap_or(Path::new("")).display())),
         Err(error) => {
             tracing::warn!(%error, "scripts get no control groups");

@@ -85,7 +85,7 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
             Stdin::Pipe => process::stdin_pipe().map(|(writer, end)| (Some(writer), Stdio::Fd(end)))?,
         };
         command.stdin(stdin_end).stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
-        let bound = call.sites.bounds.as_ref();
+        let bound = call.bounds.as_ref();
         let report = bound.map(|bounds| bounds.bind(bounds.group(&call.tag).as_deref(), &mut command)).transpose()?;
         Ok((Pipes { stdin, stdout, stderr }, report))
     };
@@ -100,7 +100,7 @@ pub(super) async fn start(worker: &Worker, call: &mut Call, stdin: Stdin) -> Res
     let child = started.await.map_err(StartError::Spawn)?;
     call.journal.started(child.pid().as_raw_nonzero().get());
     if let Some(report) = report {
-        let patience = Duration::from_millis(call.sites.options.cgi.first_byte_ms_max);
+        let patience = Duration::from_millis(call.cgi.first_byte_ms_max);
         let started = time::timeout(patience, confine::started(&report)).await;
         started.map_err(|_late| StartError::HelperLate)?.map_err(StartError::Helper)?;
     }
@@ -192,9 +192,8 @@ pub(super) async fn run(
     };
     let stream = transport.stream();
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
-    let options = &call.sites.options;
-    let supervised = supervise(&shared, worker, &options.cgi, &ward, stream);
-    let fed = body::feed(&shared, worker, &options.limits, stream, input, stdin);
+    let supervised = supervise(&shared, worker, &call.cgi, &ward, stream);
+    let fed = body::feed(&shared, worker, &call.sites.limits, stream, input, stdin);
     let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {
@@ -203,7 +202,7 @@ pub(super) async fn run(
     });
     let ended = select2(select2(supervised, fed), select2(forwarded, logged)).await;
     let status_if_unsent = |status| if shared.head_sent.get() { Err(Cut) } else { Ok(Outcome::Failed(status)) };
-    let after_reply = match options.cgi.linger {
+    let after_reply = match call.cgi.linger {
         Linger::Keep => Leave::Alone,
         Linger::Kill => Leave::Tidy,
     };

@@ -18,6 +18,7 @@ mod splice;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::conn::{Conn, Event};
@@ -32,11 +33,12 @@ use crate::site::route::CgiRoute;
 use crate::site::{MountKind, script};
 
 pub(super) use admission::{Admission, Caps};
-pub(super) use bounds::Bounds;
+pub(super) use bounds::{AllBounds, Bounds};
 use journal::Journal;
 
 use super::access_log::{self, Pending};
 use super::link::{Addresses, Link};
+use super::options::CgiOptions;
 use super::sites::Sites;
 use super::transfer::{self, Cut};
 use super::worker::Worker;
@@ -54,6 +56,10 @@ pub(super) struct MountRoot {
     pub(super) target: PathBuf,
     /// Its number among the mounts of all sites.
     pub(super) number: usize,
+    /// How its scripts are run, and for how long.
+    pub(super) cgi: Rc<CgiOptions>,
+    /// What they are bound by, if by anything.
+    pub(super) bounds: Option<Arc<Bounds>>,
 }
 
 /// A request for a script that has to be found.
@@ -82,6 +88,18 @@ pub(super) struct Place {
     path_info: Vec<u8>,
 }
 
+impl Place {
+    /// The path that leads to the script alone, relative to the root: whatever follows it, it is this one that runs.
+    pub(super) fn script_path(&self) -> &[u8] {
+        self.name.strip_prefix(b"/").unwrap_or(&self.name)
+    }
+
+    /// The whole path.
+    fn path(&self) -> Vec<u8> {
+        [self.script_path(), &self.path_info].concat()
+    }
+}
+
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
     /// Its folder stays for as long as the reply lasts, and what it was to be run by.
@@ -93,6 +111,10 @@ pub(super) struct Call {
     tag: String,
     /// Its mount's number, for admission.
     mount: usize,
+    cgi: Rc<CgiOptions>,
+    bounds: Option<Arc<Bounds>>,
+    /// The whole path that was asked for, decoded, relative to the root.
+    path: Vec<u8>,
     is_nph: bool,
     framing: Framing,
     expects_continue: bool,
@@ -158,17 +180,19 @@ async fn find(wanted: &Wanted) -> Result<Place, Refused> {
 
 impl Call {
     /// Takes from the request all that the script will be told: the request itself does not outlive this step.
-    pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located) -> Option<Call> {
+    /// `user` is who has been admitted by a password.
+    pub(super) fn new(worker: &Worker, request: &Request<'_>, located: &Located, user: Option<&[u8]>) -> Option<Call> {
         let place = located.place.as_ref().ok()?;
         let site = &located.sites.list[located.site];
-        let root = located.sites.files[located.site].root_path().as_os_str().as_bytes();
-        let mut path_translated = root.to_vec();
+        let root = &located.sites.mounts[located.site][located.mount];
+        let document_root = located.sites.files[located.site].root_path().as_os_str().as_bytes();
+        let mut path_translated = document_root.to_vec();
         path_translated.extend_from_slice(&place.path_info);
         let script = Script {
             script_name: &place.name,
             path_info: &place.path_info,
             script_filename: place.file.as_os_str().as_bytes(),
-            document_root: root,
+            document_root,
             path_translated: &path_translated,
         };
         let remote = located.addresses.remote.map(|addr| addr.ip().to_string()).unwrap_or_default();
@@ -180,6 +204,7 @@ impl Call {
             server_port: located.addresses.local.map_or(80, |addr| addr.port()),
             server_name: if local.is_empty() { "localhost" } else { &local },
             https: false,
+            user,
         };
         let body_len = if let Framing::Length(length) = request.framing { Some(length) } else { None };
         let mut command = Command::new(&place.file);
@@ -198,7 +223,10 @@ impl Call {
             command,
             journal: Journal::new(place.file.display().to_string(), tag.clone()),
             tag,
-            mount: located.sites.mounts[located.site][located.mount].number,
+            mount: root.number,
+            cgi: Rc::clone(&root.cgi),
+            bounds: root.bounds.clone(),
+            path: place.path(),
             is_nph: script::is_nph(&place.name),
             framing: request.framing,
             expects_continue: request.expects_continue,
@@ -206,7 +234,7 @@ impl Call {
             method: request.method,
             fields: request.fields.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
             addresses: located.addresses,
-            log: worker.log.is_some().then(|| Box::new(Pending::new(request, worker.now_ms()))),
+            log: worker.log.is_some().then(|| Box::new(Pending::new(request, user, worker.now_ms()))),
         })
     }
 
@@ -218,13 +246,14 @@ impl Call {
             date,
             place: None,
             vary: Vary::Nothing,
+            challenge: None,
         }
     }
 }
 
 /// Whether a body of that framing may go to a script at all.
-pub(super) fn body_is_too_large(sites: &Sites, framing: Framing) -> bool {
-    matches!((framing, sites.options.cgi.body_bytes_max), (Framing::Length(length), Some(max)) if length > max)
+pub(super) fn body_is_too_large(root: &MountRoot, framing: Framing) -> bool {
+    matches!((framing, root.cgi.body_bytes_max), (Framing::Length(length), Some(max)) if length > max)
 }
 
 /// What came of a script, as far as its client is concerned.
@@ -267,7 +296,7 @@ pub(super) async fn run(link: &mut Link, worker: &Rc<Worker>, call: Box<Call>) -
 
 /// From a place in the queue to the end of the reply.
 async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Result<Outcome, Cut> {
-    let wait = Duration::from_millis(call.sites.options.cgi.queue_ms_max);
+    let wait = Duration::from_millis(call.cgi.queue_ms_max);
     let permit = worker.admission.acquire(call.mount, wait);
     let Ok(permit) = transfer::unloading(link.transport.stream(), &mut link.input, permit).await else {
         call.journal.warn("too many scripts are running: 503");
@@ -277,7 +306,7 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         Ok(stdin) => stdin,
         Err(status) => return Ok(Outcome::Failed(status)),
     };
-    let group = call.sites.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
+    let group = call.bounds.as_ref().and_then(|bounds| bounds.group(&call.tag));
     let mut escaped = escaped::Escaped::new(call.tag.clone(), group);
     let started = exchange::start(worker, call, stdin).await;
     let (pipes, child) = match started {
@@ -290,9 +319,14 @@ async fn attempt(link: &mut Link, worker: &Rc<Worker>, call: &mut Call) -> Resul
         }
     };
     worker.metrics.scripts.add(1);
-    let times = reap::Times::of(&call.sites.options.cgi);
-    let ward = reap::Ward::new(Rc::clone(worker), child, escaped, permit, times);
-    exchange::run(link, worker, call, pipes, ward).await
+    exchange::run(
+        link,
+        worker,
+        call,
+        pipes,
+        reap::Ward::new(Rc::clone(worker), Rc::clone(&call.cgi), child, escaped, permit),
+    )
+    .await
 }
 
 fn status_of(blame: Blame) -> Status {
@@ -312,7 +346,7 @@ async fn fail(link: &mut Link, worker: &Worker, call: &Call, status: Status) -> 
     };
     let date = worker.date();
     let context = call.context(link.conn.keep_alive(), &date);
-    error_page::send(link, worker, call.site, failure, context).await
+    error_page::send(link, worker, call.site, &call.path, failure, context).await
 }
 
 enum Redirected {

@@ -70,7 +70,7 @@ pub(super) async fn forward(
             }
             is_all = true;
         }
-        match reader.read(&head, call.sites.options.cgi.head_bytes_max, call.is_nph) {
+        match reader.read(&head, call.cgi.head_bytes_max, call.is_nph) {
             Parsed::NeedMore => {}
             Parsed::Malformed(why) => return Forwarded::NoReply(why),
             Parsed::LocalRedirect(path) => return Forwarded::Redirect(path.to_vec()),
@@ -151,7 +151,7 @@ async fn end_of_output(
 /// The exit status, if it comes within the moment that is set for it.
 async fn exit_soon(shared: &Shared<'_>, call: &Call) -> Option<ExitStatus> {
     let exit = poll_fn(|_| shared.exit().map_or(Poll::Pending, Poll::Ready));
-    let wait = Duration::from_millis(call.sites.options.cgi.exit_wait_ms_max);
+    let wait = Duration::from_millis(call.cgi.exit_wait_ms_max);
     time::timeout(wait, exit).await.ok()
 }
 

@@ -19,9 +19,9 @@ use super::journal::{Errors, Journal};
 /// A child and its place among the running. Dropped (with the runtime): the child's group is killed.
 pub(super) struct Ward {
     worker: Rc<Worker>,
+    cgi: Rc<CgiOptions>,
     child: Option<Child>,
     escaped: Escaped,
-    times: Times,
     _permit: Permit,
 }
 
@@ -37,9 +37,9 @@ pub(super) enum Leave {
 }
 
 impl Ward {
-    pub(super) fn new(worker: Rc<Worker>, child: Child, escaped: Escaped, permit: Permit, times: Times) -> Ward {
+    pub(super) fn new(worker: Rc<Worker>, cgi: Rc<CgiOptions>, child: Child, escaped: Escaped, permit: Permit) -> Ward {
         worker.metrics.scripts_running.add(1);
-        Ward { worker, child: Some(child), escaped, times, _permit: permit }
+        Ward { worker, cgi, child: Some(child), escaped, _permit: permit }
     }
 
     pub(super) fn child(&self) -> &Child {
@@ -51,7 +51,7 @@ impl Ward {
         let Some(child) = self.child.take() else { return };
         let mut errors = errors;
         rt::spawn_detached(async move {
-            let times = self.times;
+            let times = Times::of(&self.cgi);
             let at_once = (leave == Leave::Kill).then(|| self.escaped.end(&self.worker.cpus, times.patience));
             let seen_off = async {
                 match exit {
@@ -86,9 +86,7 @@ impl Ward {
     }
 }
 
-/// How long each part of the leave may take.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
+struct Times {
     /// From TERM to KILL.
     patience: Duration,
     /// For one who holds a pipe of a script that has ended.
@@ -98,7 +96,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn of(options: &CgiOptions) -> Times {
+    fn of(options: &CgiOptions) -> Times {
         Times {
             patience: Duration::from_millis(options.term_to_kill_ms),
             held: Duration::from_millis(options.held_stdout_ms_max),

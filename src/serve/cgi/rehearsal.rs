@@ -14,12 +14,11 @@ use crate::http::status::Status;
 use crate::rt::process::{self, PipeReader, PipeWriter, Signal};
 use crate::rt::time::{self, timeout};
 use crate::rt::{join2, select2};
-use crate::site;
 use crate::site::cgi_reply::{Head, Output, Parsed};
 use crate::site::route::{Route, route};
 
 use super::super::link::Addresses;
-use super::super::options::{AccessLog, Options};
+use super::super::options::{AccessLog, CgiOptions, Options};
 use super::super::worker::Worker;
 use super::super::{StartError, start};
 use super::body::Stdin;
@@ -108,7 +107,7 @@ impl Stage<'_> {
             Event::NeedBytes { .. } | Event::Over => return Err(ending(Status::BAD_REQUEST, "the head is not whole")),
         };
         let located = self.locate(client, &request).await?;
-        let Some(mut call) = Call::new(worker, &request, &located) else {
+        let Some(mut call) = Call::new(worker, &request, &located, None) else {
             return Err(ending(Status::NOT_FOUND, "there is no such program"));
         };
         self.introduce(&call, client);
@@ -116,7 +115,7 @@ impl Stage<'_> {
         let started = exchange::start(worker, &mut call, stdin).await;
         let (pipes, child) = started.map_err(|error| ending(status_of(error.blame()), error))?;
         self.line(format_args!("output (process {})", child.pid().as_raw_nonzero()));
-        let performance = self.perform(client, pipes, child).await;
+        let performance = self.perform(client, &call.cgi, pipes, child).await;
         if !performance.ends_line {
             write(&self.out, b"\n");
         }
@@ -129,14 +128,14 @@ impl Stage<'_> {
     async fn locate(&self, client: &Client<'_>, request: &Request<'_>) -> Result<Located, Ending> {
         let worker = self.worker;
         let sites = worker.sites();
-        let site = site::select(&sites.list, request.host);
+        let site = sites.hosts.find(request.host);
         let mut rest = Vec::new();
         let route = match route(&sites.list[site], request, &mut rest) {
             Route::Cgi(route) => route,
             Route::File(_) => return Err(ending(Status::NOT_FOUND, "no program is meant: such a path is a file's")),
             Route::Reply(reply) => return Err(ending(reply.status(), "no program is asked for this")),
         };
-        if super::body_is_too_large(&sites, request.framing) {
+        if super::body_is_too_large(&sites.mounts[site][route.mount], request.framing) {
             return Err(ending(Status::CONTENT_TOO_LARGE, "the body is too large (cgi-body-bytes-max)"));
         }
         let wanted = Wanted { sites: std::rc::Rc::clone(&sites), site, route, rest: rest.into() };
@@ -168,14 +167,19 @@ impl Stage<'_> {
     }
 
     /// Lets the script run to its end, or to a limit.
-    async fn perform(&self, client: &Client<'_>, pipes: Pipes, child: process::Child) -> Performance {
+    async fn perform(
+        &self,
+        client: &Client<'_>,
+        options: &CgiOptions,
+        pipes: Pipes,
+        child: process::Child,
+    ) -> Performance {
         let Pipes { stdin, stdout, stderr } = pipes;
-        let options = &self.worker.options.cgi;
         let performance =
             RefCell::new(Performance { head: Vec::new(), bytes: 0, ends_line: true, exit: None, late: None });
         let exit = Cell::new(None);
         let talk = join2(
-            join2(feed(stdin, client.body), self.listen(&stdout, &performance, &child, &exit)),
+            join2(feed(stdin, client.body), self.listen(options, &stdout, &performance, &child, &exit)),
             self.overhear(&stderr),
         );
         let end = async {
@@ -216,12 +220,12 @@ impl Stage<'_> {
     /// Its stdout, as it comes.
     async fn listen(
         &self,
+        options: &CgiOptions,
         stdout: &PipeReader,
         performance: &RefCell<Performance>,
         child: &process::Child,
         exit: &Cell<Option<ExitStatus>>,
     ) {
-        let options = &self.worker.options.cgi;
         loop {
             let (ms, why) = match performance.borrow().bytes {
                 0 => (options.first_byte_ms_max, "it wrote nothing for too long (cgi-first-byte-ms-max)"),
@@ -229,7 +233,7 @@ impl Stage<'_> {
             };
             let Ok(read) = timeout(Duration::from_millis(ms), stdout.read()).await else {
                 performance.borrow_mut().late = Some(why);
-                return self.end(child, exit).await;
+                return end(options, child, exit).await;
             };
             let Ok(Some(bytes)) = read else { return };
             write(&self.out, &bytes);
@@ -242,18 +246,6 @@ impl Stage<'_> {
         }
     }
 
-    /// As the server ends a script: asked first, then made to.
-    async fn end(&self, child: &process::Child, exit: &Cell<Option<ExitStatus>>) {
-        let _ = child.kill_group(Signal::TERM);
-        for _ in 0..self.worker.options.cgi.term_to_kill_ms / LOOK_MS {
-            time::sleep(Duration::from_millis(LOOK_MS)).await;
-            if exit.get().is_some() {
-                return;
-            }
-        }
-        let _ = child.kill_group(Signal::KILL);
-    }
-
     async fn overhear(&self, stderr: &PipeReader) {
         while let Ok(Some(bytes)) = stderr.read().await {
             write(&self.errors, &bytes);
@@ -263,7 +255,7 @@ impl Stage<'_> {
     /// What the server would make of it.
     fn judge(&self, call: &Call, performance: &Performance) -> Result<(), Ending> {
         let bad = |why: &str| ending(Status::BAD_GATEWAY, why);
-        let head_bytes_max = self.worker.options.cgi.head_bytes_max;
+        let head_bytes_max = call.cgi.head_bytes_max;
         let reply = match Head::default().read(&performance.head, head_bytes_max, call.is_nph) {
             Parsed::Document(reply) => reply,
             Parsed::LocalRedirect(path) => {
@@ -312,6 +304,18 @@ impl Stage<'_> {
     fn line(&self, what: impl std::fmt::Display) {
         write(&self.out, format!("---------- {what}\n").as_bytes());
     }
+}
+
+/// As the server ends a script: asked first, then made to.
+async fn end(options: &CgiOptions, child: &process::Child, exit: &Cell<Option<ExitStatus>>) {
+    let _ = child.kill_group(Signal::TERM);
+    for _ in 0..options.term_to_kill_ms / LOOK_MS {
+        time::sleep(Duration::from_millis(LOOK_MS)).await;
+        if exit.get().is_some() {
+            return;
+        }
+    }
+    let _ = child.kill_group(Signal::KILL);
 }
 
 /// A script that closes its stdin early has read what it wanted.
