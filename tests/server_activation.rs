@@ -188,7 +188,7 @@ fn what_is_passed_to_somebody_else_or_is_no_socket() {
 #[test]
 fn the_manager_hears_of_reloads() {
     let site = Site::new().file("index.html", "home");
-    site.write("site.toml", "");
+    site.write("site.toml", "# nothing\n");
     let config = site.at("site.toml").display().to_string();
     let (sockets, ear) = (Sockets::new(&site), Ear::at(&site.at("notify.sock")));
     let variables = format!("{PASSED} NOTIFY_SOCKET={}", site.at("notify.sock").display());

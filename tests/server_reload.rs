@@ -300,7 +300,7 @@ fn reloads_and_deploys_go_together() {
     let home = Home::new();
     home.content("a", "index.html", "first");
     let file = home.path().join("a.toml");
-    fs::write(&file, "").expect("write");
+    fs::write(&file, "# nothing\n").expect("write");
     let addr = home.run(["-D", "-n", "a", "-p", "0", "-c", "a.toml"]).expect(0).addr();
     fs::write(&file, "header = ['/ X-Which: two']\n").expect("write");
     home.run(["--reload", "-n", "a"]).expect(0);
@@ -323,10 +323,39 @@ fn reloads_and_deploys_go_together() {
     home.run(["--reload", "-n", "a"]).expect(0);
     assert_eq!(seen(&mut client), ("other".into(), None));
     assert!(home.run(["-d", "index.html", "-n", "a"]).expect(1).stderr.contains("which it was given"));
-    fs::write(&file, "").expect("write");
+    fs::write(&file, "# nothing\n").expect("write");
     home.run(["--reload", "-n", "a"]).expect(0);
     assert_eq!(seen(&mut client), ("second".into(), None));
     home.run(["--rollback", "-n", "a"]).expect(0);
     assert_eq!(seen(&mut client), ("first".into(), None));
     home.run(["-s", "-n", "a"]).expect(0);
+}
+
+/// Hosts come and go, and so do their passwords.
+#[test]
+fn hosts_come_and_go() {
+    let site = Site::new().file("top/a.txt", "top").file("one/a.txt", "one").file("two/a.txt", "two");
+    let server = configured(&site, "path = 'top'\n[[host]]\nnames = 'one.test'\npath = 'one'\n");
+    let mut client = server.connect();
+    let mut seen = |host: &str| {
+        let reply = client.head(&["GET /a.txt HTTP/1.1", &format!("Host: {host}")]).read();
+        if reply.status == 200 { reply.text() } else { reply.status.to_string() }
+    };
+    assert_eq!(["one.test", "two.test"].map(&mut seen), ["one", "top"]);
+    let users = site.write("users", "ada:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n");
+    let guarded = format!(
+        "path = 'top'\n[[host]]\nnames = 'two.test'\npath = 'two'\n[host.auth]\nhtpasswd = '{}'\n",
+        users.display()
+    );
+    site.write("site.toml", guarded);
+    hup(&server, ALL_IS_WELL);
+    assert_eq!(["one.test", "two.test"].map(&mut seen), ["top", "401"]);
+    assert_eq!(held(&server, &site.at("one").display().to_string()), 0, "nothing is held of the one that went");
+    site.write("site.toml", "path = 'top'\n[[host]]\nnames = 'two.test'\npath = 'nowhere'\n");
+    hup(&server, "was not reloaded");
+    assert_eq!(["one.test", "two.test"].map(&mut seen), ["top", "401"]);
+    site.write("site.toml", "path = 'top'\n[[host]]\nnames = '*.test'\npath = 'two'\n");
+    hup(&server, ALL_IS_WELL);
+    assert_eq!(["one.test", "two.test"].map(&mut seen), ["two", "two"]);
+    server.stop();
 }

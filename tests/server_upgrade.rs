@@ -124,7 +124,7 @@ fn one_that_does_not_start_leaves_the_old_one_serving() {
     home.content("a", "index.html", "home");
     let binary = binary(&home);
     let config = home.path().join("a.toml");
-    fs::write(&config, "").expect("write");
+    fs::write(&config, "# nothing\n").expect("write");
     let arguments = ["-D", "-n", "a", "-p", "0", "-c", "a.toml", "--upgrade-ms-max", "2s"];
     let addr = home.run_as(&binary, arguments).expect(0).addr();
     let pid = home.pid("a");
@@ -152,7 +152,7 @@ fn one_that_does_not_start_leaves_the_old_one_serving() {
     refused(&format!("cannot listen on {taken}"));
     let log = fs::read_to_string(home.log("a")).expect("a log");
     assert_eq!(log.matches("this one goes on serving").count(), 5, "each time it is said in the log: {log}");
-    fs::write(&config, "").expect("write");
+    fs::write(&config, "# nothing\n").expect("write");
     home.run(["--upgrade", "-n", "a"]).expect(0);
     assert_ne!(home.pid("a"), pid);
     assert_eq!(home.run(["--upgrade", "-n", "nobody"]).expect(1).stderr, "ucaffeine: no instance nobody is running\n");
