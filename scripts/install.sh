@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the binary, the manual pages, the completions of three shells and a systemd user unit below PREFIX (default: ~/.local), or
-# removes them again:
+# Installs the binary, the manual pages, the completions of three shells and systemd units (for a user's instances, and for one server of
+# the machine, which systemd finds below PREFIX=/usr/local) below PREFIX (default: ~/.local), or removes them again:
 #
 #     scripts/install.sh [PREFIX]
 #     scripts/install.sh --uninstall [PREFIX]
@@ -14,7 +14,7 @@ for argument in "$@"; do
     case $argument in
     --uninstall) uninstall=true ;;
     -h | --help)
-        sed -n '2,8s/^# \{0,1\}//p' "$0"
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     -*)
@@ -40,13 +40,17 @@ manuals=$prefix/share/man
 bash=$prefix/share/bash-completion/completions/ucaffeine
 zsh=$prefix/share/zsh/site-functions/_ucaffeine
 fish=$prefix/share/fish/vendor_completions.d/ucaffeine.fish
-unit=$prefix/share/systemd/user/ucaffeine@.service
+units=(
+    "$prefix/share/systemd/user/ucaffeine@.service"
+    "$prefix/lib/systemd/system/ucaffeine.service"
+    "$prefix/lib/systemd/system/ucaffeine.socket"
+)
 
 if $uninstall; then
     for page in "$source"/docs/*.[15]; do
         rm -f -- "$manuals/man${page##*.}/${page##*/}"
     done
-    rm -f -- "$binary" "$bash" "$zsh" "$fish" "$unit"
+    rm -f -- "$binary" "$bash" "$zsh" "$fish" "${units[@]}"
     echo "removed from $prefix; instances, their folders and their logs are as they were"
     exit 0
 fi
@@ -63,31 +67,17 @@ mv -f -- "$binary.new" "$binary"
 for page in "$source"/docs/*.[15]; do
     install -D -m 644 -- "$page" "$manuals/man${page##*.}/${page##*/}"
 done
-mkdir -p -- "${bash%/*}" "${zsh%/*}" "${fish%/*}" "${unit%/*}"
+mkdir -p -- "${bash%/*}" "${zsh%/*}" "${fish%/*}" "${units[@]%/*}"
 "$binary" --completions bash >"$bash"
 "$binary" --completions zsh >"$zsh"
 "$binary" --completions fish >"$fish"
-cat >"$unit" <<END
-# systemctl --user start ucaffeine@NAME: the instance NAME, which serves ~/.config/ucaffeine/NAME. Its settings are variables in
-# ~/.config/ucaffeine/NAME.env (UCAFFEINE_PORT=8081), one a line.
-[Unit]
-Description=ucaffeine instance %i
-Documentation=man:ucaffeine(1)
-After=network.target
-
-[Service]
-ExecStart="$binary" --name=%i
-EnvironmentFile=-%E/ucaffeine/%i.env
-# The server drains for 30 s, and sees its programs to their end itself.
-KillMode=mixed
-TimeoutStopSec=45
-Restart=on-failure
-# Wrong usage and wrong configuration do not mend themselves.
-RestartPreventExitStatus=2 3
-
-[Install]
-WantedBy=default.target
-END
+install_unit() {
+    local text
+    text=$(cat -- "$source/scripts/${1##*/}")
+    printf '%s\n' "${text//@BINARY@/"$binary"}" >"$1"
+    chmod 644 -- "$1"
+}
+for unit in "${units[@]}"; do install_unit "$unit"; done
 echo "installed $binary"
 case :$PATH: in
 *":$prefix/bin:"*) ;;

@@ -31,7 +31,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>, level: &Level) -> 
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     // An instance is looked at as --explain does it: its name stays free.
     let typed = Typed { action: Action::Explain { json: false }, ..typed };
-    let instance = match run::instance(&typed, &environment) {
+    let instance = match run::instance(&typed, &environment, None) {
         Ok(instance) => instance,
         Err(failed) => return complain(&failed),
     };

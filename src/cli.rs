@@ -179,6 +179,10 @@ Stopping:
   SIGINT (Ctrl-C) or SIGTERM closes the listeners and lets what is in flight finish, for at
   most --drain-ms-max; a second one ends it at once.
 
+Changing:
+  SIGHUP, or --reload for an instance, reads the configuration again; SIGUSR2, or --upgrade, has a
+  new process of the binary take over. Neither drops a request.
+
 Exit codes:
   0 stopped as asked, 1 it failed (no such instance, ...), 2 wrong usage, 3 wrong configuration, 4 cannot bind,
   5 engine unavailable";
@@ -228,7 +232,10 @@ mod tests {
         ];
         let of_a_page = |page: &str, flag: &str| assert!(page.contains(&format!("`--{flag}")), "{flag}");
         ["config", "explain"].iter().for_each(|flag| of_a_page(PAGE, flag));
-        instances.iter().chain(&["deploy", "to", "rollback"]).for_each(|flag| of_a_page(INSTANCES, flag));
+        instances
+            .iter()
+            .chain(&["deploy", "to", "rollback", "reload", "upgrade"])
+            .for_each(|flag| of_a_page(INSTANCES, flag));
     }
 
     /// The other direction: nothing that is documented is unknown.

@@ -31,6 +31,7 @@ use instance::{Deploy, Failed, Folders};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_CONFIGURATION: u8 = 3;
+const EXIT_BIND: u8 = 4;
 
 /// Changes how much is logged.
 type Level = reload::Handle<LevelFilter, Registry>;
@@ -81,26 +82,51 @@ fn log_to_stderr() -> Level {
 
 /// Serves, or says what that would be like.
 fn serve(typed: Typed, environment: &[(OsString, OsString)], level: &Level) -> ExitCode {
-    let explain = if let Action::Explain { json } = typed.action { Some(json) } else { None };
-    let instance = match run::instance(&typed, environment) {
-        Ok(instance) => instance,
+    if let Action::Explain { json } = typed.action {
+        return match configure(typed, environment, None) {
+            Ok((config, _)) => explain(&config, json),
+            Err(Unfit::Failed(failed)) => complain(&failed),
+            Err(Unfit::Problems(problems)) => refused(&problems),
+        };
+    }
+    let mut arrival = match run::Arrival::find(environment) {
+        Ok(arrival) => arrival,
         Err(failed) => return complain(&failed),
     };
-    let defaults = instance.as_ref().map(run::Instance::defaults).unwrap_or_default();
-    match Config::resolve(typed.flags, typed.file, environment, defaults) {
-        Err(problems) => refused(&problems),
-        Ok(config) if let Some(json) = explain => self::explain(&config, json),
-        Ok(mut config) => {
-            config.options.inject = typed.inject;
-            // Fails only when there is no subscriber any more.
-            let _ = level.reload(config.log_level);
-            log::format::set(config.log_form);
-            match run::run(config, instance, level) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failed) => complain(&failed),
-            }
+    let served = configure(typed, environment, Some(&mut arrival)).and_then(|(config, instance)| {
+        // Fails only when there is no subscriber any more.
+        let _ = level.reload(config.log_level);
+        log::format::set(config.log_form);
+        run::run(config, instance, level, &mut arrival).map_err(Unfit::Failed)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Unfit::Failed(failed)) => {
+            arrival.failed(&failed.why);
+            complain(&failed)
+        }
+        Err(Unfit::Problems(problems)) => {
+            arrival.failed(&problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "));
+            refused(&problems)
         }
     }
+}
+
+/// Why there is nothing to serve.
+enum Unfit {
+    Failed(Failed),
+    Problems(Vec<Problem>),
+}
+
+fn configure(
+    typed: Typed,
+    environment: &[(OsString, OsString)],
+    arrival: Option<&mut run::Arrival>,
+) -> Result<(Config, Option<run::Instance>), Unfit> {
+    let instance = run::instance(&typed, environment, arrival).map_err(Unfit::Failed)?;
+    let defaults = instance.as_ref().map(run::Instance::defaults).unwrap_or_default();
+    let config = Config::resolve(typed.flags, typed.file, environment, defaults).map_err(Unfit::Problems)?;
+    Ok((config, instance))
 }
 
 /// Runs one script, and serves nothing.
@@ -164,6 +190,8 @@ fn control(typed: &Typed, folders: &Folders) -> Result<(), Failed> {
             instance::deploy(folders, &name()?, &order).map(|said| print(&said))
         }
         Action::Rollback => instance::rollback(folders, &name()?).map(|said| print(&said)),
+        Action::Reload => instance::reload(folders, &name()?, EXIT_CONFIGURATION).map(|said| print(&said)),
+        Action::Upgrade => instance::upgrade(folders, &name()?).map(|said| print(&said)),
         Action::Run | Action::Explain { .. } | Action::InBackground { .. } | Action::Completions(_) => Ok(()),
     }
 }

@@ -260,3 +260,34 @@ fn unix_sockets_accept_too() {
         rt::net::UnixListener::bind_unix(&path).unwrap();
     });
 }
+
+/// One listener after the other on the same socket, a hundred times, while clients come: each of them is served, whether he was accepted,
+/// was about to be, or waited in the backlog.
+#[test]
+fn what_an_accept_leaves_is_there_for_the_next() {
+    on_core(rt::Builder::new(), || async {
+        let (first, addr) = listen();
+        let mut socket = first.try_clone_fd().unwrap();
+        let mut listener = first;
+        for _ in 0..100 {
+            let clients = clients(addr, 4);
+            // Some are taken by whoever is there now, and then he stops in the middle of it.
+            rt::spawn_detached(echo_once(listener.accept().await.unwrap(), Duration::ZERO));
+            listener.pause();
+            while let Some(stream) = listener.rest().await {
+                rt::spawn_detached(echo_once(stream, Duration::ZERO));
+            }
+            assert!(listener.rest().await.is_none(), "that was all, for good");
+            drop(listener);
+            listener = rt::net::TcpListener::from_fd(socket);
+            socket = listener.try_clone_fd().unwrap();
+            let served = Box::pin(join_all(clients));
+            let accepting = async {
+                loop {
+                    rt::spawn_detached(echo_once(listener.accept().await.unwrap(), Duration::ZERO));
+                }
+            };
+            rt::select2(served, accepting).await;
+        }
+    });
+}

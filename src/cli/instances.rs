@@ -33,13 +33,17 @@ pub(crate) enum Action {
     Deploy { what: OsString, to: Option<OsString> },
     /// `--rollback`.
     Rollback,
+    /// `--reload`.
+    Reload,
+    /// `--upgrade`.
+    Upgrade,
     /// `--completions`, which is hidden: for a shell.
     Completions(clap_complete::Shell),
 }
 
 const HEADING: &str = "Instances";
 /// The flags of which one may be given.
-const ACTIONS: [&str; 10] = [
+const ACTIONS: [&str; 12] = [
     "explain",
     "daemon",
     "stop",
@@ -50,9 +54,12 @@ const ACTIONS: [&str; 10] = [
     "deploy",
     "rollback",
     "completions",
+    "reload",
+    "upgrade",
 ];
 /// Those that are about one instance.
-const NAMED: [&str; 7] = ["daemon", "stop", "log", "reset-logs", "reopen-logs", "deploy", "rollback"];
+const NAMED: [&str; 9] =
+    ["daemon", "stop", "log", "reset-logs", "reopen-logs", "deploy", "rollback", "reload", "upgrade"];
 /// What an instance has to drain when it is stopped.
 const TIMEOUT_DEFAULT: &str = "30s";
 
@@ -70,7 +77,7 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
         return Action::Completions(shell);
     }
     type Meant = fn(&ArgMatches) -> Action;
-    let flags: [(&str, Meant); 8] = [
+    let flags: [(&str, Meant); 10] = [
         ("explain", |matches| Action::Explain { json: matches.get_flag("json") }),
         ("daemon", |_| Action::Daemon),
         ("stop", |matches| Action::Stop { timeout: matches.get_one("timeout").copied().unwrap_or_default() }),
@@ -79,6 +86,8 @@ pub(super) fn action(matches: &ArgMatches) -> Action {
         ("reset-logs", |_| Action::ResetLogs),
         ("reopen-logs", |_| Action::ReopenLogs),
         ("rollback", |_| Action::Rollback),
+        ("reload", |_| Action::Reload),
+        ("upgrade", |_| Action::Upgrade),
     ];
     flags.iter().find(|(name, _)| matches.get_flag(name)).map_or(Action::Run, |(_, action)| action(matches))
 }
@@ -124,6 +133,11 @@ pub(super) fn add(command: Command) -> Command {
                 .requires("deploy"),
         )
         .arg(switch("rollback", "Go back to what was served before the last deploy"))
+        .arg(switch("reload", "Have the instance read its configuration again, without dropping a request"))
+        .arg(switch(
+            "upgrade",
+            "Have a new process of the binary take the instance's place, without refusing a connection",
+        ))
         .arg(Arg::new("completions").long("completions").value_parser(value_parser!(clap_complete::Shell)).hide(true))
         .arg(
             Arg::new(crate::instance::daemon::FLAG)

@@ -10,7 +10,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::problem::{Problem, ProblemKind, did_you_mean};
 use super::settings;
-use super::sources::{Given, Layer, Origin};
+use super::sources::{Given, Layer, Origin, started_in};
 use super::tables::{AuthTable, Document, HostTable, Level, LocationTable, Scope};
 
 /// No configuration is longer; a device that never ends is not one.
@@ -38,7 +38,9 @@ fn text(path: &Path) -> Result<String, Problem> {
         };
         problem(name(), format!("cannot be read: {cause}"))
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Whatever folder this process is in by now.
+    let at = started_in().map_or_else(|_| path.to_owned(), |folder| folder.join(path));
+    let file = std::fs::File::open(at).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

@@ -86,6 +86,8 @@ pub(crate) static LIMITS: &[Limit] = limits! {
         "From SIGINT or SIGTERM until what is still in flight is cut; a second signal cuts it at once";
     "drain-delay-ms" Millis ConnectionLimits 0..=TIME, drain_delay_ms,
         "How long it serves on after SIGINT or SIGTERM, while /readyz says 503, before the drain begins";
+    "upgrade-ms-max" Millis ConnectionLimits 1..=TIME, upgrade_ms_max,
+        "From the start of a new process for --upgrade until it must be ready; the old one goes on beyond";
 
     "cgi-running-max" Count CgiLimits 1..=COUNT, cgi.running_max,
         "Scripts that run at the same time, on all cores together";
@@ -335,6 +337,7 @@ mod tests {
             listing_entries_max as u64,
             options.drain_ms_max,
             options.drain_delay_ms,
+            options.upgrade_ms_max,
             options.requests_per_connection_max.unwrap(),
             options.connections_max.unwrap() as u64,
             options.access_log_buffer_bytes_max as u64,

@@ -14,6 +14,7 @@ mod pages;
 mod problem;
 mod programs;
 mod proxies;
+mod reload;
 mod settings;
 mod settled;
 mod sites;
@@ -35,7 +36,7 @@ pub(crate) use settings::{Group, Kind, SETTINGS, Setting};
 #[cfg(test)]
 pub(crate) use settings::{is_pairs, key};
 pub(crate) use settled::{Part, Settled};
-pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin};
+pub(crate) use sources::{CONFIG_VARIABLE, Given, Layer, Origin, started_in};
 pub(crate) use units::{NONE, Unit};
 
 use problem::did_you_mean;
@@ -43,7 +44,7 @@ use sources::Layers;
 use tables::Document;
 
 /// Ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) options: Options,
     /// How much is logged.

@@ -11,7 +11,7 @@ use ucaffeine::serve::options::{CGI_BIN, EnvVar, MountConfig, MountKind, SiteCon
 
 use super::locations::{self, Ground};
 use super::problem::{Problem, ProblemKind};
-use super::sources::{Given, Layers};
+use super::sources::{Given, Layers, started_in};
 use super::tables::LocationTable;
 
 /// A site's folder and its programs, which are not taken away where there are to be none: what they are hides them.
@@ -55,7 +55,7 @@ pub(crate) fn site(
 
 fn root(layers: &Layers) -> Result<PathBuf, Problem> {
     let Some(given) = layers.one("path") else {
-        return std::env::current_dir().map_err(|error| Problem {
+        return started_in().map(Path::to_path_buf).map_err(|error| Problem {
             kind: ProblemKind::Configuration,
             place: String::from("DIR"),
             what: format!("none was given, and the current folder cannot be had: {error}"),

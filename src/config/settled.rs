@@ -9,7 +9,7 @@ use super::tables::{AuthTable, Document, HostTable, LocationTable, Scope, is_of_
 use super::{LIMITS, locations};
 
 /// One decision.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settled {
     pub(crate) name: &'static str,
     pub(crate) group: Group,
@@ -20,7 +20,7 @@ pub(crate) struct Settled {
 }
 
 /// What a table of the file comes to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
     /// `host` or `location`.
     pub(crate) kind: &'static str,

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use super::problem::{Problem, ProblemKind, did_you_mean};
 use super::settings;
@@ -106,6 +108,16 @@ impl Layer {
     }
 }
 
+/// The folder that this process was started in, where relative paths begin: also later, when it has gone elsewhere.
+///
+/// # Errors
+/// There was none when it was first asked for.
+pub(crate) fn started_in() -> io::Result<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| std::env::current_dir().ok());
+    folder.as_deref().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the folder it was started in is gone"))
+}
+
 /// Names the configuration file; it cannot stand in the file itself.
 pub(crate) const CONFIG_VARIABLE: &str = "UCAFFEINE_CONFIG";
 
@@ -141,7 +153,7 @@ impl Given {
         self.text.to_str().ok_or_else(|| self.unreadable("not UTF-8"))
     }
 
-    /// As a path: one in a file is relative to that file's folder, any other to the current one.
+    /// As a path: one in a file is relative to that file's folder, any other to the one that this process was started in.
     pub(crate) fn path(&self, text: impl AsRef<Path>) -> Result<PathBuf, Problem> {
         let base = match &self.origin {
             Origin::File { path, .. } => path.parent().unwrap_or(Path::new("")),
@@ -153,7 +165,12 @@ impl Given {
         if text.as_ref().as_os_str().as_bytes().contains(&0) {
             return Err(self.unreadable("a NUL in a path"));
         }
-        std::path::absolute(base.join(text)).map_err(|error| self.impossible(format!("no absolute path: {error}")))
+        let path = base.join(text);
+        let absolute = |path: &Path| match path.is_absolute() {
+            true => std::path::absolute(path),
+            false => std::path::absolute(started_in()?.join(path)),
+        };
+        absolute(&path).map_err(|error| self.impossible(format!("no absolute path: {error}")))
     }
 
     /// What was written cannot be read: a usage error if it was a flag.

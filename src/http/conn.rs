@@ -192,7 +192,7 @@ impl Conn {
         if !self.waits_for_body {
             self.upload.wait(now);
         }
-        let is_late = self.waits_for_body && now >= self.upload.until(limits.stall_ms_max);
+        let is_late = self.waits_for_body && now >= self.upload.until(Millis::MAX);
         let decoded = body.decode(limits, unread);
         self.waits_for_body = matches!(decoded, Ok(Decoded::NeedBytes { .. }));
         let moved = match decoded {
@@ -212,7 +212,7 @@ impl Conn {
             Ok(Decoded::NeedBytes { .. }) if self.input_ended => self.cut(),
             Ok(Decoded::NeedBytes { consumed: 0 }) if is_late => self.refuse_body(Fault::BodyTimeout),
             Ok(Decoded::NeedBytes { consumed }) => {
-                BodyEvent::NeedBytes { consumed, until: self.upload.until(limits.stall_ms_max) }
+                BodyEvent::NeedBytes { consumed, until: self.upload.until(Millis::MAX) }
             }
             Err(fault) => self.refuse_body(fault),
         }
@@ -230,9 +230,13 @@ impl Conn {
         }
     }
 
-    /// When to give up on a reply that is being sent.
+    /// When to give up on a reply that is being sent. One that answers a request has the patience that it began with, whatever
+    /// `limits` say by now.
     pub fn reply_until(&self, limits: &Limits) -> Millis {
-        self.reply.until(limits.stall_ms_max)
+        match self.phase {
+            Phase::Exchange(_) | Phase::Draining(_) => self.reply.until(Millis::MAX),
+            Phase::Head { .. } | Phase::Refused(_) => self.reply.until(limits.stall_ms_max),
+        }
     }
 
     /// Whether the reply to the current request may say that the connection stays open. False once the client or the
@@ -387,8 +391,8 @@ mod tests {
         assert_eq!(conn.reply_until(&limits), 92_000, "nothing sent is no progress");
         conn.sent(85_000, 1 << 20);
         assert_eq!(conn.reply_until(&limits), 115_000, "never more than the whole patience");
-        // A drain deadline may shorten it at once.
-        assert_eq!(conn.reply_until(&Limits { stall_ms_max: 5_000, ..limits }), 90_000);
+        // Limits may be replaced while it is under way: those that it began with hold to its end.
+        assert_eq!(conn.reply_until(&Limits { stall_ms_max: 5_000, ..limits }), 115_000);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Pace {
         Pace { since: now, left_ms: terms.stall_ms, change: 0 }
     }
 
-    /// When patience ends, if nothing comes until then.
+    /// When patience ends, if nothing comes until then; never more than `stall_ms_max` from the beginning of the wait.
     pub(super) fn until(&self, stall_ms_max: Millis) -> Millis {
         self.since.saturating_add(stall_ms_max.min(self.left_ms.into()))
     }

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use ucaffeine::serve::options::SiteConfig;
 use ucaffeine::serve::{CutStats, Server};
 
-use super::protocol::{VERSION, at, line, read};
+use super::protocol::{LINE_BYTES_MAX, VERSION, at, line, read};
+use super::registry::{SOCKET, SOCKET_DRAFT};
 use super::releases::Releases;
 
 /// Commands that are answered at the same time; there is one operator.
@@ -25,14 +26,20 @@ type SitesAt = Box<dyn Fn(&Path) -> Vec<SiteConfig> + Send + Sync>;
 /// What the commands work on.
 pub(crate) struct Desk {
     pub(crate) server: Arc<Server>,
-    /// The instance's own folder; `None` when it was told to serve another.
-    pub(crate) own: Option<PathBuf>,
+    /// The instance's own folder; `None` while it is told to serve another.
+    pub(crate) own: Box<dyn Fn() -> Option<PathBuf> + Send + Sync>,
     /// The sites, the default one with this folder as its root.
     pub(crate) sites_at: SitesAt,
     /// Sets the level of the log; false for one that is none.
     pub(crate) set_level: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Opens the logs again.
     pub(crate) reopen_logs: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Runs this while nothing else changes what is served.
+    pub(crate) alone: Box<dyn Fn(&mut dyn FnMut()) + Send + Sync>,
+    /// Reads the configuration again: what needs a restart, or what is wrong with it.
+    pub(crate) reload: Box<dyn Fn() -> Result<Vec<&'static str>, Vec<String>> + Send + Sync>,
+    /// Has another process take over; its number, or why it does not.
+    pub(crate) upgrade: Box<dyn Fn() -> Result<u32, String> + Send + Sync>,
 }
 
 /// The control socket, open for as long as the process lives.
@@ -47,8 +54,6 @@ struct Shared {
     waiting: Mutex<Vec<UnixStream>>,
     /// One more reference than there are conversations.
     conversations: Arc<()>,
-    /// One deploy at a time.
-    releasing: Mutex<()>,
 }
 
 impl Control {
@@ -57,17 +62,19 @@ impl Control {
     /// # Errors
     /// bind(2), chmod(2); no thread.
     pub(crate) fn start(folder: &Path, desk: Desk) -> io::Result<Control> {
-        let listener = at(folder, |path| {
+        // In one step in the place of one that a process before us may still answer on.
+        let listener = at(folder, SOCKET_DRAFT, |path| {
+            let _ = std::fs::remove_file(path);
             let listener = UnixListener::bind(path)?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)
         })?;
+        std::fs::rename(folder.join(SOCKET_DRAFT), folder.join(SOCKET))?;
         let shared = Arc::new(Shared {
             desk,
             started: Instant::now(),
             waiting: Mutex::default(),
             conversations: Arc::default(),
-            releasing: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
         std::thread::Builder::new().name("control".into()).spawn(move || listen(&listener, &serving))?;
@@ -147,7 +154,13 @@ fn answer(shared: &Shared, question: &Value) -> Result<Value, String> {
             set.then(|| ok(json!({}))).ok_or_else(|| format!("{level} is not a level of the log"))
         }
         Some("reopen-logs") => (shared.desk.reopen_logs)().map(|()| ok(json!({}))),
-        Some("release") => release(shared, question["number"].as_u64()).map(ok),
+        Some("reload") => Ok(ok(reloaded((shared.desk.reload)()))),
+        Some("upgrade") => (shared.desk.upgrade)().map(|pid| ok(json!({ "pid": pid }))),
+        Some("release") => {
+            let mut released = Err(String::new());
+            (shared.desk.alone)(&mut || released = release(shared, question["number"].as_u64()).map(ok));
+            released
+        }
         _ => Err(format!("there is no verb {}", question["verb"])),
     }
 }
@@ -156,6 +169,22 @@ fn ok(mut with: Value) -> Value {
     with["v"] = json!(VERSION);
     with["ok"] = json!(true);
     with
+}
+
+/// Refused is an answer, too: with every problem, as far as a line can hold them.
+fn reloaded(reloaded: Result<Vec<&'static str>, Vec<String>>) -> Value {
+    match reloaded {
+        Ok(needs_restart) => json!({ "needs_restart": needs_restart }),
+        Err(mut problems) => {
+            let mut room = LINE_BYTES_MAX as usize / 4;
+            problems.retain(|problem| {
+                let fits = problem.len() <= room;
+                room -= if fits { problem.len() } else { 0 };
+                fits
+            });
+            json!({ "problems": problems })
+        }
+    }
 }
 
 fn stats(shared: &Shared) -> Value {
@@ -193,11 +222,13 @@ fn stop(shared: &Shared, question: &Value, to: UnixStream) {
 /// Serves another release, here and after the next start. Done by the server as a whole, so that whoever asks for it may die at
 /// any moment.
 fn release(shared: &Shared, number: Option<u64>) -> Result<Value, String> {
-    let _one = shared.releasing.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(own) = &shared.desk.own else {
+    if shared.desk.server.has_successor() {
+        return Err(String::from("another process has just taken its place; try again"));
+    }
+    let Some(own) = (shared.desk.own)() else {
         return Err(String::from("it serves a folder that it was given, not its own"));
     };
-    let releases = Releases::of(own);
+    let releases = Releases::of(&own);
     let number = number.filter(|&number| releases.folder(number).is_dir()).ok_or("there is no such release")?;
     let before = releases.current().map_err(|error| error.to_string())?;
     let sites = (shared.desk.sites_at)(&releases.folder(number));

@@ -2,10 +2,12 @@
 //!
 //! - [`registry`] says who runs: a lock a name, held for life.
 //! - [`daemon`] starts one in the background, [`stop`] sees one to its end, [`list`] and [`logs`] look.
+//! - [`change`] has one read its configuration again, or another process take its place.
 //! - [`control`] is a running server's ear, [`protocol`] what is said there.
 //! - [`top`] watches one.
 //! - [`deploy`] puts content into an instance's folder; [`releases`] keeps it there.
 
+mod change;
 mod control;
 pub(crate) mod daemon;
 mod deploy;
@@ -19,6 +21,7 @@ mod releases;
 mod stop;
 mod top;
 
+pub(crate) use change::{reload, upgrade};
 pub(crate) use control::{Control, Desk};
 pub(crate) use deploy::{Deploy, deploy, rollback};
 pub(crate) use folders::Folders;

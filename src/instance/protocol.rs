@@ -8,6 +8,8 @@
 //! | `stop` | `now`: cut at once | the drain has begun; and again when it is over | `cut`: `connections`, `scripts` |
 //! | `log-level` | `level` | it holds | |
 //! | `reopen-logs` | | nothing is written to the old ones any more | |
+//! | `reload` | | every core serves by it, or it was refused | `needs_restart`: names of settings; or `problems`: why it was refused |
+//! | `upgrade` | | another process serves, and can be found | `pid` |
 //! | `release` | `number` | every core serves it | `programs`: the prefixes of its mounts; `in_use`: releases that requests still need |
 
 use std::fmt;
@@ -51,7 +53,7 @@ impl fmt::Display for Failure {
 impl Client {
     /// To the instance whose folder that is.
     pub(crate) fn connect(folder: &Path) -> Result<Client, Failure> {
-        at(folder, |path| UnixStream::connect(path))
+        at(folder, SOCKET, |path| UnixStream::connect(path))
             .map(|stream| Client { stream: BufReader::new(stream) })
             .map_err(Failure::Silent)
     }
@@ -82,12 +84,12 @@ impl Client {
     }
 }
 
-/// Runs `work` with a path of the socket that is short enough for a `sun_path` (unix(7)), however long that of its folder is.
-pub(super) fn at<T>(folder: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+/// Runs `work` with a path of a socket that is short enough for a `sun_path` (unix(7)), however long that of its folder is.
+pub(super) fn at<T>(folder: &Path, socket: &str, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     use rustix::fs::{Mode, OFlags};
     use std::os::fd::AsRawFd;
     let dir = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    work(Path::new(&format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd())))
+    work(Path::new(&format!("/proc/self/fd/{}/{socket}", dir.as_raw_fd())))
 }
 
 /// The next line; `None` at the end.

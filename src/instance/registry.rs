@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ use super::{Folders, Name};
 const LOCK: &str = "lock";
 const STATE: &str = "state.json";
 pub(super) const SOCKET: &str = "control.sock";
+/// A socket that is about to become that.
+pub(super) const SOCKET_DRAFT: &str = "control.new";
 
 /// An instance's folder, and the word that it is ours until this is dropped.
 #[derive(Debug)]
@@ -140,20 +142,28 @@ impl Lock {
 
     /// Removes what a former holder has left.
     fn forget(&self) {
-        for left in [STATE, SOCKET, "state.new"] {
+        for left in [STATE, SOCKET, SOCKET_DRAFT, "state.new"] {
             let _ = fs::remove_file(self.folder.join(left));
         }
     }
 
-    /// Removes everything, and then lets go.
-    pub(crate) fn clear(self) {
+    /// What a former process of this instance held, and has given to us.
+    pub(crate) fn given(folders: &Folders, name: &Name, held: OwnedFd) -> Lock {
+        Lock { file: File::from(held), folder: folders.run(name) }
+    }
+
+    /// The descriptor by which it is held: as long as anybody has one.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Removes everything. It is held until it is dropped.
+    pub(crate) fn clear(&self) {
         self.forget();
         // The lock's file last, and while it is held: see `attempt`.
         let _ = fs::remove_file(self.folder.join(LOCK));
         // Fails where the folder above it is root's, and this is not root any more. An empty one is nobody.
         let _ = fs::remove_dir(&self.folder);
-        drop(self.file);
-        drop(self.given);
     }
 }
 

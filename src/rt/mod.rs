@@ -69,6 +69,7 @@ pub use select::{Either, join2, select2};
 pub use stats::Stats;
 pub use sys::buf_ring::RecvBuf;
 pub use sys::cpu;
+pub use sys::inherited;
 pub use sys::io_buf::{IoBuf, IoBufMut};
 pub use sys::sched::{add_nice, set_affinity, set_slice};
 pub use task::{JoinError, JoinHandle};

@@ -92,7 +92,9 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
         }
         let mut slots = FieldSlots::new();
         let Link { conn, input, out, since_ns, .. } = link;
-        match conn.poll(&worker.limits, worker.now_ms(), input.unread(), &mut slots) {
+        // One look at what is served by now, for all that is asked of it below.
+        let sites = worker.sites();
+        match conn.poll(&sites.limits, worker.now_ms(), input.unread(), &mut slots) {
             Event::NeedBytes { until } => {
                 if !input.unread().is_empty() {
                     conn.heard();
@@ -111,7 +113,6 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
             }
             Event::Request { request, head_len } => {
                 conn.heard();
-                let sites = worker.sites();
                 let answer = Answer::new(worker, &sites, &request, link.origin.as_deref());
                 let decided = match answer.decide(std::mem::replace(&mut learned, Learned::Nothing)) {
                     // The replies before it must not wait for what this one lacks.
@@ -122,11 +123,12 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                     }
                     decided => decided,
                 };
-                conn.begin(&worker.limits, worker.now_ms(), &request);
+                conn.begin(&sites.limits, worker.now_ms(), &request);
                 conn.asked(&request, answer.client.addr, answer.user());
-                link.requests_left -= u64::from(link.requests_left != u64::MAX);
+                link.requests += 1;
+                let is_last = sites.options.requests_per_connection_max.is_some_and(|max| link.requests >= max);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
-                if link.requests_left == 0 || worker.draining.get() || decided.is_bad_request() {
+                if is_last || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();
                 }
                 let (is_run, is_listing) =
@@ -197,7 +199,7 @@ pub(super) fn redirected(worker: &Worker, link: &mut Link, request: &Request<'_>
 /// What follows a reply that is on its way whole; `None`: the next request.
 pub(super) fn finish(worker: &Worker, link: &mut Link) -> Option<Step> {
     worker.metrics.sent(&worker.metrics.own, &mut link.since_ns);
-    match link.conn.finish(&worker.limits, worker.now_ms()) {
+    match link.conn.finish(&worker.limits(), worker.now_ms()) {
         Next::KeepAlive => None,
         Next::Drain => Some(Step::Drain),
         Next::Close => Some(Step::Close { linger: !link.input.unread().is_empty() }),
@@ -558,7 +560,7 @@ impl<'a> Answer<'a> {
         let path = self.worker.path.borrow();
         let given = Circumstances {
             now_s: self.worker.unix_s(),
-            ranges_max: self.worker.options.files.ranges_max,
+            ranges_max: self.sites.options.files.ranges_max,
             boundary: &|| self.worker.boundary(),
         };
         static_file(self.request, &path, found, &given)

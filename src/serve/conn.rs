@@ -28,7 +28,7 @@ use super::{cgi, learn};
 ///
 /// With `forwards` it begins with a PROXY header.
 pub(super) fn run(stream: TcpStream, worker: Rc<Worker>, forwards: bool) -> impl Future<Output = ()> {
-    let mut link = Link::new(stream, worker.now_ms(), worker.options.requests_per_connection_max);
+    let mut link = Link::new(stream, worker.now_ms());
     async move {
         let seat = worker.registry.sit(worker.now_ms());
         if worker.asks_who && Box::pin(origin::meet(&mut link, &worker, &seat, forwards)).await.is_err() {
@@ -252,9 +252,16 @@ fn receive(
             if idle {
                 let is_evicted = seat.is_evicted(context.waker());
                 worker.metrics.evicted.add(u64::from(is_evicted));
-                if is_evicted || worker.draining.get() {
+                if is_evicted {
                     return Poll::Ready(Err(Cut));
                 }
+            }
+            if idle && worker.draining.get() {
+                let last = worker.idle_until_ms.get();
+                if worker.now_ms() >= last {
+                    return Poll::Ready(Err(Cut));
+                }
+                link.timer.reset(Instant::from_millis(until.min(last)));
             }
             // Late, or no newcomer any more: what that means is for `http` to say, at the next step.
             match link.timer.poll_expired(context) {
@@ -285,7 +292,8 @@ fn receive(
 async fn drain(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
     transfer::flush(link, worker).await?;
     loop {
-        match link.conn.body(&worker.limits, worker.now_ms(), link.input.unread()) {
+        let event = link.conn.body(&worker.limits(), worker.now_ms(), link.input.unread());
+        match event {
             BodyEvent::Data { skip, len } => link.input.consume(skip + len),
             BodyEvent::End { consumed } => {
                 link.input.consume(consumed);

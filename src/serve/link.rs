@@ -49,8 +49,8 @@ pub(super) struct Link {
     /// Replies that wait to be sent. Without capacity while the connection is idle.
     pub(super) out: Vec<u8>,
     pub(super) timer: Sleep,
-    /// Requests that may still be answered; `u64::MAX` for any number.
-    pub(super) requests_left: u64,
+    /// Requests that have begun.
+    pub(super) requests: u64,
     /// When the request came that is being answered since an earlier turn, on the core's clock; 0: there is none.
     pub(super) since_ns: u64,
     /// Who the client is, once somebody asked.
@@ -80,14 +80,14 @@ pub(super) struct Addresses {
 pub(super) struct Late;
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, now_ms: Millis, requests_max: Option<u64>) -> Link {
+    pub(super) fn new(stream: TcpStream, now_ms: Millis) -> Link {
         Link {
             transport: Transport::Plain(stream),
             conn: Logged::new(Conn::new(now_ms)),
             input: Input::Empty,
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
-            requests_left: requests_max.unwrap_or(u64::MAX),
+            requests: 0,
             since_ns: 0,
             origin: None,
             installed: None,

@@ -55,7 +55,7 @@ pub(super) async fn list(link: &mut Link, worker: &Worker, order: Order) -> List
         return Listed::Busy;
     }
     let Ok(root) = order.sites.files[order.site].root().try_clone() else { return Listed::Busy };
-    let (site, entries_max) = (order.sites.list[order.site].clone(), worker.options.files.listing_entries_max);
+    let (site, entries_max) = (order.sites.list[order.site].clone(), order.sites.options.files.listing_entries_max);
     let Order { path, wanted, .. } = order;
     let work = blocking::run(move || page(&root, &site, &path, wanted, entries_max));
     let waiting = time::timeout(Duration::from_millis(LISTING_MS_MAX), work);

@@ -24,6 +24,7 @@ mod inject;
 mod input;
 mod learn;
 mod link;
+mod listeners;
 mod listing;
 mod metrics;
 pub mod options;
@@ -45,7 +46,7 @@ mod worker;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ use crate::rt::cpu::CpuPlan;
 use crate::rt::{self, Unavailable};
 
 use cgi::{Admission, AllBounds};
+use listeners::{Address, LivesOn};
 use metrics::Observer;
 use options::{AccessLog, Engine, Listen, Options, SiteConfig};
 use per_ip::PerIp;
@@ -61,6 +63,7 @@ use stop::{Stage, StopSignal};
 
 pub use crate::rt::histogram::Times;
 pub use cgi::rehearsal::{Client, rehearse};
+pub use listeners::Listener;
 pub use metrics::{Answered, CoreReport, CoreStats, CutStats, Exit, Replies, RunningScript, Stopped, Watched};
 
 /// How long a write to an access log that is replaced may take to end.
@@ -69,21 +72,29 @@ const REOPEN_MAX: Duration = Duration::from_secs(10);
 /// A running server. Dropped: it is cut, and waited for.
 pub struct Server {
     listening: Vec<Listen>,
+    addresses: Vec<Address>,
+    lives_on: Arc<LivesOn>,
     plan: CpuPlan,
     stop: StopSignal,
     cores: Vec<Core>,
     /// Disconnected when the last core has stopped.
     running: Mutex<mpsc::Receiver<Infallible>>,
-    /// How often the sites were replaced; locked while they are, so that all cores see the same order.
-    generation: Mutex<u32>,
+    /// Locked while it is replaced, so that all cores see the same order.
+    current: Mutex<Current>,
+    admission: Arc<Admission>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
     all_bounds: Arc<AllBounds>,
-    /// As it was started: what it may run at once is divided by these.
-    options: Arc<Options>,
     observer: Arc<Observer>,
     /// Where metrics are answered, if they are.
-    metrics: Option<(Listen, metrics::Listener)>,
+    metrics: Option<metrics::Listener>,
+}
+
+/// What every core serves by.
+struct Current {
+    /// How often it was replaced.
+    generation: u32,
+    options: Arc<Options>,
 }
 
 struct Core {
@@ -100,6 +111,7 @@ struct Shared {
     /// How many connections each address has, if somebody wants that bounded.
     per_ip: Option<Arc<PerIp>>,
     stop: StopSignal,
+    lives_on: Arc<LivesOn>,
     cut: Arc<metrics::Cut>,
     in_use: Arc<InUse>,
     log_sink: Arc<access_log::Sink>,
@@ -208,11 +220,29 @@ impl Server {
     /// # Errors
     /// [`StartError`]. Nothing is left behind then.
     pub fn start(options: Options) -> Result<Server, StartError> {
+        Server::start_from(options, Vec::new(), Stage::Serving)
+    }
+
+    /// As [`start`](Self::start), on sockets that listen already wherever there are some for an address of `options`; the others
+    /// are closed. Nobody is accepted before the word to [`open`](Self::open): what comes meanwhile waits in the backlogs.
+    ///
+    /// # Errors
+    /// [`StartError`]. What waits in the backlogs is there for whoever has the sockets, too.
+    pub fn start_with(options: Options, listeners: Vec<Listener>) -> Result<Server, StartError> {
+        Server::start_from(options, listeners, Stage::Holding)
+    }
+
+    fn start_from(options: Options, listeners: Vec<Listener>, first: Stage) -> Result<Server, StartError> {
         if options.engine == Engine::Epoll {
             let why = "the epoll engine is not built into this version: use --engine uring (or auto)".to_owned();
             return Err(StartError::Engine(why));
         }
-        start::start(options)
+        start::start(options, listeners, first)
+    }
+
+    /// Begins to accept. Returns at once.
+    pub fn open(&self) {
+        self.stop.raise(Stage::Serving);
     }
 
     /// Where it listens; a port that was left to the kernel is filled in.
@@ -222,7 +252,7 @@ impl Server {
 
     /// Where it answers those who watch it; a port that was left to the kernel is filled in.
     pub fn metrics_at(&self) -> Option<&Listen> {
-        self.metrics.as_ref().map(|(listen, _)| listen)
+        self.metrics.as_ref().map(metrics::Listener::bound)
     }
 
     /// Which CPUs its cores run on, and why.
@@ -234,6 +264,44 @@ impl Server {
     /// at once.
     pub fn drain(&self) {
         self.stopper().drain();
+    }
+
+    /// The sockets that it listens on, each once, for a server in another process.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn listeners(&self) -> io::Result<Vec<Listener>> {
+        let of_cores = self.ask_cores(start::core_sockets).into_iter().collect::<io::Result<_>>()?;
+        let mut listeners = listeners::gather(&self.addresses, of_cores);
+        listeners.extend(self.metrics.as_ref().map(metrics::Listener::give).transpose()?);
+        Ok(listeners)
+    }
+
+    /// As [`drain`](Self::drain), with somebody else listening from now on wherever `taken` says, as it was asked for: what waits in
+    /// those backlogs is left to them, and a connection that is idle has as long as a head may take for one more request.
+    pub fn hand_over(&self, taken: &[Listen]) {
+        self.lives_on.hand_over(&self.addresses, taken);
+        let metrics = self.metrics.as_ref().filter(|metrics| taken.contains(metrics.asked()));
+        metrics.into_iter().for_each(metrics::Listener::stop);
+        // Nobody has to be told to go elsewhere first.
+        self.stop.raise(Stage::Draining);
+    }
+
+    /// Whether somebody else serves those who come, since [`hand_over`](Self::hand_over).
+    pub fn has_successor(&self) -> bool {
+        self.lives_on.has_successor()
+    }
+
+    /// Whether every core that still runs has made a turn, no later than that.
+    pub fn is_alive(&self, patience: Duration) -> bool {
+        let (waiting, answered) = mpsc::channel::<Infallible>();
+        for core in &self.cores {
+            let waiting = waiting.clone();
+            core.remote.run(move || drop(waiting));
+        }
+        drop(waiting);
+        // Nothing is ever sent: it is disconnected when every core has read its letter, or has ended with it unread.
+        matches!(answered.recv_timeout(patience), Err(mpsc::RecvTimeoutError::Disconnected))
     }
 
     /// Whether it has been told to stop.
@@ -248,7 +316,7 @@ impl Server {
 
     /// A handle that can be told to drain or cut from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { stop: self.stop.clone(), delays: self.options.drain_delay_ms > 0 }
+        Stopper { stop: self.stop.clone(), delays: self.current().options.drain_delay_ms > 0 }
     }
 
     /// Waits until every core has stopped.
@@ -265,17 +333,20 @@ impl Server {
 
     /// What each core has counted. A core that has stopped is left out.
     pub fn stats(&self) -> Vec<CoreStats> {
-        self.cores
-            .iter()
-            .filter_map(|core| {
-                let (sender, receiver) = mpsc::channel();
-                // The receiver waits, unless the core is gone; then nobody does.
-                core.remote.run(move || {
-                    let _ = sender.send(start::with_worker(metrics::stats));
-                });
-                receiver.recv().ok().flatten()
-            })
-            .collect()
+        self.ask_cores(|| start::with_worker(metrics::stats)).into_iter().flatten().collect()
+    }
+
+    /// The answer of every core that still runs.
+    fn ask_cores<T: Send + 'static>(&self, question: fn() -> T) -> Vec<T> {
+        let ask = |core: &Core| {
+            let (sender, receiver) = mpsc::channel();
+            // The receiver waits, unless the core is gone; then nobody does.
+            core.remote.run(move || {
+                let _ = sender.send(question());
+            });
+            receiver.recv().ok()
+        };
+        self.cores.iter().filter_map(ask).collect()
     }
 
     /// Everything that each core has counted, asked for by one message a core. `None` for one that has not answered in time; what
@@ -299,16 +370,53 @@ impl Server {
     /// new, never from some of both; one that begins after this has returned sees the new.
     ///
     /// # Errors
-    /// [`StartError::Site`]; the old ones are served as before, then.
+    /// [`StartError::Site`], [`StartError::Bounds`]; the old ones are served as before, then.
     pub fn replace_sites(&self, sites: &[SiteConfig]) -> Result<(), StartError> {
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current();
+        let options = Options { sites: sites.to_vec(), ..Options::clone(&current.options) };
+        self.replace(&mut current, options)
+    }
+
+    /// Serves by these options from now on, and returns when every core does: what is under way keeps those that it began with, on
+    /// every connection the next request has the new ones. Only a start can change who listens and on what cores, who is trusted, who
+    /// the process is, what it logs to and who watches it (`listen`, `cores`, `engine`, `connections_max`, `access_log` with its form
+    /// and buffer, `metrics`, `trusted`, `proxy_protocol`, `conns_per_ip_max`, `user`, `drain_delay_ms`, `inject` and
+    /// `files.cold_buffer_bytes_max`): they stay as they were.
+    ///
+    /// # Errors
+    /// [`StartError::Site`], [`StartError::Bounds`]; everything is as before, then.
+    pub fn reload(&self, options: Options) -> Result<(), StartError> {
+        let mut current = self.current();
+        let mut options = options;
+        let first = &current.options;
+        options.listen.clone_from(&first.listen);
+        options.access_log.clone_from(&first.access_log);
+        options.files.cold_buffer_bytes_max = first.files.cold_buffer_bytes_max;
+        (options.cores, options.engine, options.connections_max) = (first.cores, first.engine, first.connections_max);
+        options.access_log_form = first.access_log_form;
+        options.access_log_buffer_bytes_max = first.access_log_buffer_bytes_max;
+        options.metrics.clone_from(&first.metrics);
+        options.trusted.clone_from(&first.trusted);
+        options.proxy_protocol.clone_from(&first.proxy_protocol);
+        options.user.clone_from(&first.user);
+        options.conns_per_ip_max = first.conns_per_ip_max;
+        options.drain_delay_ms = first.drain_delay_ms;
+        options.inject = first.inject;
+        self.replace(&mut current, options)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, current: &mut Current, options: Options) -> Result<(), StartError> {
         // All that can fail comes first.
-        let opened = self
-            .cores
-            .iter()
-            .map(|_| Opened::open(sites, *generation + 1, &self.options, &self.in_use, &self.all_bounds))
-            .collect::<Result<Vec<_>, _>>()?;
-        *generation += 1;
+        let generation = current.generation + 1;
+        let open = |_| Opened::open(&options, generation, &self.admission, &self.in_use, &self.all_bounds);
+        let opened = self.cores.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        sites::share_places(&options, &self.admission);
+        options.sites.iter().for_each(start::warn_of_missing_pages);
+        *current = Current { generation, options: Arc::new(options) };
         let (acknowledge, acknowledged) = mpsc::channel::<Infallible>();
         for (core, opened) in self.cores.iter().zip(opened) {
             let acknowledge = acknowledge.clone();
@@ -329,12 +437,12 @@ impl Server {
     /// # Errors
     /// [`StartError::Log`]; the old one is written to as before, then, or some core cannot let go of it.
     pub fn reopen_log(&self) -> Result<(), StartError> {
-        let AccessLog::File(path) = &self.options.access_log else { return self.reopen_log_at(Path::new("-")) };
-        self.reopen_log_at(path)
-    }
-
-    fn reopen_log_at(&self, path: &Path) -> Result<(), StartError> {
-        let Some(opened) = start::reopen_log(&self.options, self.cores.len())? else { return Ok(()) };
+        let options = Arc::clone(&self.current().options);
+        let path = match &options.access_log {
+            AccessLog::File(path) => path.as_path(),
+            _ => Path::new("-"),
+        };
+        let Some(opened) = start::reopen_log(&options, self.cores.len())? else { return Ok(()) };
         let (done, all_done) = mpsc::channel::<Infallible>();
         for (core, fd) in self.cores.iter().zip(opened) {
             let done = done.clone();
@@ -402,5 +510,30 @@ impl Stopper {
     /// As [`Server::cut`].
     pub fn cut(&self) {
         self.stop.raise(Stage::Cutting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_alive_while_every_core_takes_its_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = vec![Listen::Tcp(([127, 0, 0, 1], 0).into())];
+        let sites = vec![SiteConfig::files_only(dir.path().into())];
+        let options = Options { listen, sites, cores: Some(2), ..Options::default() };
+        let server = Server::start(options).unwrap();
+        assert!(server.is_alive(Duration::from_secs(60)));
+        let (release, held) = mpsc::channel::<Infallible>();
+        server.cores[1].remote.run(move || {
+            let _ = held.recv();
+        });
+        assert!(!server.is_alive(Duration::from_millis(20)), "one of them is held up");
+        drop(release);
+        assert!(server.is_alive(Duration::from_secs(60)));
+        server.drain();
+        server.wait_stopped();
+        assert!(server.is_alive(Duration::from_secs(60)), "a core that has ended holds up nobody");
     }
 }

@@ -36,6 +36,8 @@ pub struct Options {
     pub drain_ms_max: u64,
     /// From the word to stop until the listeners close. Meanwhile everything is served, but `/readyz` says that it will not be.
     pub drain_delay_ms: u64,
+    /// How long a process that is to take this one's place has to be ready.
+    pub upgrade_ms_max: u64,
     /// How scripts are run, and for how long.
     pub cgi: CgiOptions,
     /// How files are kept and sent.
@@ -341,6 +343,7 @@ impl Default for Options {
             connections_max: None,
             drain_ms_max: 30_000,
             drain_delay_ms: 0,
+            upgrade_ms_max: 30_000,
             cgi: CgiOptions::default(),
             files: FileOptions::default(),
             access_log: AccessLog::default(),

@@ -154,7 +154,7 @@ impl fmt::Display for Peer {
 
 /// Reads the header, for as long as the head of a request may take. What comes after it stays.
 async fn read_header(link: &mut Link, worker: &Worker, seat: &SeatGuard<'_>) -> Result<Header, &'static str> {
-    let until: Millis = worker.now_ms() + worker.limits.head_ms_max;
+    let until: Millis = worker.now_ms() + worker.limits().head_ms_max;
     loop {
         match proxy_protocol::parse(link.input.unread()) {
             Ok(Some(header)) => {

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn full() -> Registry {
-        let registry = Registry::new(StopSignal::new(), Arc::default());
+        let registry = Registry::new(StopSignal::new(Stage::Serving), Arc::default());
         Registry { is_filling: || true, ..registry }
     }
 

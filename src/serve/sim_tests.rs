@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
+use super::listeners::LivesOn;
 use super::options::{AccessLog, FileOptions, Options, SiteConfig};
 use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
@@ -175,10 +176,11 @@ fn worker_of(rng: &mut Rng, root: PathBuf, log: Option<&Path>) -> Worker {
         Options { sites, limits, files, drain_ms_max: 600_000, access_log, access_log_form, ..Options::default() };
     let shared = Shared {
         options: Arc::new(options),
-        admission: Admission::new(1, 1, &[]),
+        admission: Admission::new(),
         all_bounds: Arc::default(),
         per_ip: None,
-        stop: StopSignal::new(),
+        stop: StopSignal::new(Stage::Serving),
+        lives_on: Arc::new(LivesOn::new(&Options::default(), &[])),
         cut: Arc::default(),
         in_use: Arc::default(),
         log_sink: Arc::default(),
@@ -225,7 +227,7 @@ async fn core_with_log(world: World, folder: &Folder, log: Option<&Path>) {
         stop.raise(Stage::Draining);
         std::future::pending::<()>().await;
     };
-    select2(worker::serve(Rc::clone(&worker), vec![listener]), stopping).await;
+    select2(worker::serve(Rc::clone(&worker), vec![(0, listener)]), stopping).await;
     assert!(!worker.stop.has_reached(Stage::Cutting), "the drain ran into its deadline");
     world.stop_listening(0);
     let done = time::timeout(TASKS_MAX, world.clients_done()).await;

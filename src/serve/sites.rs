@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::http::limits::Limits;
 use crate::rt::fs::Dir;
 use crate::site::Site;
 use crate::site::host::Hosts;
@@ -12,12 +13,13 @@ use crate::site::location::{Access, Location};
 
 use super::StartError;
 use super::auth::{Door, UsersFile};
-use super::cgi::{AllBounds, Bounds, Caps, MountRoot};
+use super::cgi::{Admission, AllBounds, Bounds, Caps, MountRoot};
 use super::file_cache::FileCache;
-use super::options::{CgiOptions, FileOptions, MountConfig, MountKind, Options, SiteConfig};
+use super::options::{CgiOptions, MountConfig, MountKind, Options, SiteConfig};
 use super::start;
 
-/// The sites of a core, with what is open for them. Lists beside each other, because deciding needs no more than the first.
+/// The sites of a core, with what is open for them, and all that may change with them. Lists beside each other, because deciding
+/// needs no more than the first.
 pub(super) struct Sites {
     /// Which of them answers for which host.
     pub(super) hosts: Hosts,
@@ -27,6 +29,10 @@ pub(super) struct Sites {
     pub(super) mounts: Vec<Vec<MountRoot>>,
     /// One per location of each site; nothing for those that ask nobody.
     doors: Vec<Vec<Option<Door>>>,
+    /// What they were made from. This core's own copy: no core counts references to another's.
+    pub(super) options: Rc<Options>,
+    /// A copy of those in there, for a connection that holds no more.
+    pub(super) limits: Rc<Limits>,
     /// For as long as this is here, its folders are in use.
     _roots: Arc<[PathBuf]>,
 }
@@ -34,6 +40,7 @@ pub(super) struct Sites {
 /// Everything that can fail about sites has been done; it may be handed to a core.
 pub(super) struct Opened {
     sites: Vec<OpenedSite>,
+    options: Options,
     roots: Arc<[PathBuf]>,
 }
 
@@ -60,11 +67,14 @@ struct OpenedMount {
 }
 
 impl Opened {
-    /// `first` is what the server was started with: for what a mount says nothing about, and for its part of the places.
+    /// The sites of these options, for one core.
+    ///
+    /// # Errors
+    /// [`StartError::Site`], [`StartError::Bounds`].
     pub(super) fn open(
-        sites: &[SiteConfig],
+        options: &Options,
         generation: u32,
-        first: &Options,
+        admission: &Admission,
         in_use: &InUse,
         bounds: &AllBounds,
     ) -> Result<Opened, StartError> {
@@ -76,17 +86,19 @@ impl Opened {
                 config.mounts.iter().map(|mount| mount.target.clone()).filter(|target| *target != config.root);
             let shut = root.shut(hidden.chain(programs));
             shut.map_err(|error| StartError::Site { path: config.root.clone(), error })?;
-            let mounts = config.mounts.iter().map(|mount| open_mount(first, config, mount, bounds));
+            let number = |mount: &MountConfig| admission.number(&config.names, &mount.prefix);
+            let mounts = config.mounts.iter().map(|mount| open_mount(options, mount, number(mount), bounds));
             let mounts = mounts.collect::<Result<_, _>>()?;
             let users = config.locations.iter().map(open_users).collect::<Result<_, _>>()?;
             Ok::<_, StartError>(OpenedSite { config: config.clone(), generation, root, mounts, users })
         };
-        let opened = sites.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Opened { sites: opened, roots: in_use.add(sites.iter().map(|site| site.root.clone()).collect()) })
+        let sites = options.sites.iter().map(open).collect::<Result<_, _>>()?;
+        let roots = in_use.add(options.sites.iter().map(|site| site.root.clone()).collect());
+        Ok(Opened { sites, options: options.clone(), roots })
     }
 
-    /// The sites of one core; `files_max` as for a [`FileCache`].
-    pub(super) fn into_sites(self, options: &FileOptions, files_max: usize) -> Sites {
+    /// The sites, on the core that they were opened for; `files_max` as for a [`FileCache`].
+    pub(super) fn into_sites(self, files_max: usize) -> Sites {
         let list: Vec<Site> = self.sites.iter().map(|site| start::site(&site.config, site.generation)).collect();
         let mut sites = Sites {
             hosts: Hosts::new(&list),
@@ -94,10 +106,13 @@ impl Opened {
             files: Vec::new(),
             mounts: Vec::new(),
             doors: Vec::new(),
+            limits: Rc::new(self.options.limits.clone()),
+            options: Rc::new(self.options),
             _roots: self.roots,
         };
         for OpenedSite { config, generation, root, mounts, users } in self.sites {
-            let files = FileCache::new(root, config.root, options.clone(), files_max, generation);
+            let options = sites.options.files.clone();
+            let files = FileCache::new(root, config.root, options, files_max, generation);
             sites.files.push(Rc::new(files));
             sites.mounts.push(mounts.into_iter().map(OpenedMount::into_root).collect());
             sites.doors.push(users.into_iter().map(|file| Some(Door::new(file?))).collect());
@@ -138,38 +153,29 @@ fn open_dir(path: &std::path::Path) -> Result<Dir, StartError> {
     Dir::open(path).map_err(|error| StartError::Site { path: path.to_owned(), error })
 }
 
-/// What each mount may have of the places for scripts, in the order of their numbers; one at least, for a mount that comes later.
-pub(super) fn caps(options: &Options) -> Vec<Caps> {
-    let caps = |mount: &MountConfig| Caps { running_max: mount.running_max, queued_max: mount.queued_max };
-    let mut all: Vec<Caps> = options.sites.iter().flat_map(|site| &site.mounts).map(caps).collect();
-    if all.is_empty() {
-        all.push(Caps::default());
-    }
-    all
-}
-
-/// The number of a mount in admission: that of the first configuration, by its path. One that has come since shares the places
-/// of the first.
-fn number(first: &Options, site: &SiteConfig, mount: &MountConfig) -> usize {
-    let mounts = first.sites.iter().flat_map(|site| site.mounts.iter().map(move |mount| (site, mount)));
-    let mut numbered = mounts.enumerate();
-    let same = numbered.find(|(_, (old, other))| old.names == site.names && other.prefix == mount.prefix);
-    same.map_or(0, |(number, _)| number)
+/// Shares the places for scripts out among the mounts of these options.
+pub(super) fn share_places(options: &Options, admission: &Admission) {
+    let mounts = options.sites.iter().flat_map(|site| site.mounts.iter().map(move |mount| (site, mount)));
+    let caps = |(site, mount): (&SiteConfig, &MountConfig)| {
+        let caps = Caps { running_max: mount.running_max, queued_max: mount.queued_max };
+        (admission.number(&site.names, &mount.prefix), caps)
+    };
+    admission.share(options.cgi.running_max, options.cgi.queued_max, &mounts.map(caps).collect::<Vec<_>>());
 }
 
 fn open_mount(
-    first: &Options,
-    site: &SiteConfig,
+    options: &Options,
     mount: &MountConfig,
+    number: usize,
     bounds: &AllBounds,
 ) -> Result<OpenedMount, StartError> {
     let dir = match mount.kind {
         MountKind::Folder => Some(open_dir(&mount.target)?),
         MountKind::Program => None,
     };
-    let cgi = mount.cgi.as_deref().unwrap_or(&first.cgi).clone();
+    let cgi = mount.cgi.as_deref().unwrap_or(&options.cgi).clone();
     let bounds = bounds.of(&cgi.bounds).map_err(StartError::Bounds)?;
-    Ok(OpenedMount { dir, target: mount.target.clone(), number: number(first, site, mount), cgi, bounds })
+    Ok(OpenedMount { dir, target: mount.target.clone(), number, cgi, bounds })
 }
 
 fn open_users(location: &Location) -> Result<Option<Arc<UsersFile>>, StartError> {

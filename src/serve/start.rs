@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use crate::rt::cpu::{self, CpuFacts, CpuId, CpuPlan};
 use crate::rt::fs::{Dir, Kind};
-use crate::rt::net::{self, Share};
+use crate::rt::net;
 use crate::rt::process::Spawner;
 use crate::rt::{self, Unavailable};
 use crate::site::location::Location;
@@ -22,13 +21,14 @@ use crate::site::{self, Site, SiteOptions};
 
 use super::access_log::{self, AccessLog};
 use super::cgi::{Admission, AllBounds};
-use super::metrics::{Last, Listener, Observer};
-use super::options::{AccessLog as LogTarget, Listen, MountConfig, MountKind, Options, SiteConfig};
+use super::listeners::{self, LivesOn, Sockets, listen_all};
+use super::metrics::{Last, Listener as MetricsListener, Observer};
+use super::options::{AccessLog as LogTarget, MountConfig, MountKind, Options, SiteConfig};
 use super::per_ip::PerIp;
 use super::sites::{self, InUse, Opened};
-use super::stop::StopSignal;
+use super::stop::{Stage, StopSignal};
 use super::worker::{self, Worker};
-use super::{Core, Server, Shared, StartError, holder, user};
+use super::{Core, Current, Listener, Server, Shared, StartError, user};
 
 /// A core's turn is short, and nothing on its CPU should make it wait.
 const SLICE: Duration = Duration::from_micros(100);
@@ -46,36 +46,45 @@ thread_local! {
 /// What a core reports when it is ready, or why it is not.
 type Ready = Result<rt::Remote, StartError>;
 
-pub(super) fn start(options: Options) -> Result<Server, StartError> {
+pub(super) fn start(options: Options, handed: Vec<Listener>, first: Stage) -> Result<Server, StartError> {
     let plan = cpu::plan(&CpuFacts::read(), options.cores);
     let user = user::whom(&options)?;
     let nofile = raise_limits();
-    let (listening, mut sockets) = bind_all(&options, nofile, plan.cores)?;
+    let lives_on = LivesOn::new(&options, &handed);
+    let backlog = net::backlog_max(slots(&options, nofile) as u32) as i32;
+    let mut handed = handed;
+    let metrics = options.metrics.as_ref().map(|listen| listeners::listen_for_metrics(listen, &mut handed));
+    let metrics = metrics.transpose()?;
+    let (addresses, mut sockets) = listen_all(&options, handed, backlog, plan.cores)?;
+    let listening = addresses.iter().map(|address| address.bound.clone()).collect();
     // From here on nothing is done that needs root: no thread of ours exists yet, and no ring.
     if let Some(user) = user {
         user::give_up_root(&user, &options)?;
     }
-    let shared = share(options, &plan, nofile)?;
+    let shared = share(options, &plan, nofile, lives_on, first)?;
     shared.options.sites.iter().for_each(warn_of_missing_pages);
-    let metrics = shared.options.metrics.as_ref().map(bind_metrics).transpose()?;
     let (runs, running) = mpsc::channel::<Infallible>();
     let (stop, running) = (shared.stop.clone(), Mutex::new(running));
     let options = Arc::clone(&shared.options);
     let (cut, in_use) = (Arc::clone(&shared.cut), Arc::clone(&shared.in_use));
-    let all_bounds = Arc::clone(&shared.all_bounds);
+    let current = Mutex::new(Current { generation: 0, options });
+    let (admission, all_bounds) = (Arc::clone(&shared.admission), Arc::clone(&shared.all_bounds));
+    let lives_on = Arc::clone(&shared.lives_on);
     let (remotes, last) = (Vec::new(), Arc::default());
     let observer = Arc::new(Observer::new(remotes, stop.clone(), Arc::clone(&shared.admission), Arc::clone(&last)));
     let mut server = Server {
         listening,
+        addresses,
+        lives_on,
         plan,
         stop,
         cores: Vec::new(),
         running,
-        generation: Mutex::new(0),
+        current,
+        admission,
         cut,
         in_use,
         all_bounds,
-        options,
         observer,
         metrics: None,
     };
@@ -104,9 +113,9 @@ pub(super) fn start(options: Options) -> Result<Server, StartError> {
     }
     let remotes = server.cores.iter().map(|core| core.remote.clone()).collect();
     server.observer = Arc::new(Observer::new(remotes, server.stop.clone(), Arc::clone(&shared.admission), last));
-    if let Some((listen, socket)) = metrics {
-        let listener = Listener::start(socket, Arc::clone(&server.observer)).map_err(StartError::Thread)?;
-        server.metrics = Some((listen, listener));
+    if let (Some((bound, socket)), Some(asked)) = (metrics, &shared.options.metrics) {
+        let listener = MetricsListener::start(asked.clone(), bound, socket, Arc::clone(&server.observer));
+        server.metrics = Some(listener.map_err(StartError::Thread)?);
     }
     Ok(server)
 }
@@ -118,9 +127,15 @@ fn raise_limits() -> u64 {
 }
 
 /// What all cores are to have.
-fn share(options: Options, plan: &CpuPlan, nofile: u64) -> Result<Arc<Shared>, StartError> {
-    let caps = sites::caps(&options);
-    let admission = Admission::new(options.cgi.running_max, options.cgi.queued_max, &caps);
+fn share(
+    options: Options,
+    plan: &CpuPlan,
+    nofile: u64,
+    lives_on: LivesOn,
+    first: Stage,
+) -> Result<Arc<Shared>, StartError> {
+    let admission = Admission::new();
+    sites::share_places(&options, &admission);
     let all_bounds = Arc::new(AllBounds::default());
     // Tried here already: nothing is bound yet, and no core has started.
     for mount in options.sites.iter().flat_map(|site| &site.mounts) {
@@ -133,7 +148,8 @@ fn share(options: Options, plan: &CpuPlan, nofile: u64) -> Result<Arc<Shared>, S
         admission,
         all_bounds,
         per_ip,
-        stop: StopSignal::new(),
+        stop: StopSignal::new(first),
+        lives_on: Arc::new(lives_on),
         cut: Arc::default(),
         in_use: Arc::default(),
         log_sink: Arc::default(),
@@ -145,9 +161,10 @@ fn share(options: Options, plan: &CpuPlan, nofile: u64) -> Result<Arc<Shared>, S
 
 /// See [`super::check`].
 pub(super) fn check(options: &Options) -> Vec<StartError> {
-    let bounds = AllBounds::default();
-    let sites = options.sites.iter().map(std::slice::from_ref);
-    let opened = sites.map(|site| Opened::open(site, 0, options, &InUse::default(), &bounds).map(drop));
+    let (bounds, admission) = (AllBounds::default(), Admission::new());
+    let alone = |site: &SiteConfig| Options { sites: vec![site.clone()], ..options.clone() };
+    let open = |options| Opened::open(&options, 0, &admission, &InUse::default(), &bounds).map(drop);
+    let opened = options.sites.iter().map(alone).map(open);
     let mut problems: Vec<StartError> = opened.chain([may_log(&options.access_log)]).filter_map(Result::err).collect();
     // What several sites share is one problem.
     let mut told = BTreeSet::new();
@@ -172,11 +189,17 @@ fn may_log(target: &LogTarget) -> Result<(), StartError> {
 /// A core on this thread that listens to nobody.
 pub(super) fn deaf(options: Options) -> Result<(rt::Runtime, Rc<Worker>), StartError> {
     let plan = cpu::plan(&CpuFacts::read(), Some(1));
-    let shared = share(options, &plan, raise_limits())?;
+    let lives_on = LivesOn::new(&options, &[]);
+    let shared = share(options, &plan, raise_limits(), lives_on, Stage::Serving)?;
     let spawner = Spawner::start("spawn-0", &shared.cpus).map_err(StartError::Thread)?;
     let runtime = rt::Builder::new().direct_slots(1).build().map_err(StartError::Uring)?;
     let worker = runtime.block_on(async { build_worker(0, &shared, spawner) })?;
     Ok((runtime, Rc::new(worker)))
+}
+
+/// Direct descriptors of a core.
+fn slots(options: &Options, nofile: u64) -> usize {
+    options.connections_max.unwrap_or(CONNECTIONS_MAX).min(nofile as usize)
 }
 
 /// A core, from its first to its last turn.
@@ -184,7 +207,7 @@ fn core(
     index: usize,
     pinned: Option<CpuId>,
     shared: &Shared,
-    listeners: Vec<OwnedFd>,
+    listeners: Sockets,
     ready: &mpsc::Sender<Ready>,
     last: &Last,
 ) {
@@ -197,9 +220,8 @@ fn core(
         if let Err(error) = rt::set_slice(SLICE) {
             tracing::debug!(%error, "no short slice: scripts on the same core may delay it");
         }
-        let slots = shared.options.connections_max.unwrap_or(CONNECTIONS_MAX).min(shared.nofile as usize);
         let runtime = rt::Builder::new()
-            .direct_slots(slots as u32)
+            .direct_slots(slots(&shared.options, shared.nofile) as u32)
             .sharers(shared.cores)
             .helper_cpus(&shared.cpus)
             .build()
@@ -226,8 +248,8 @@ fn core(
 pub(super) fn build_worker(index: usize, shared: &Shared, spawner: Spawner) -> Result<Worker, StartError> {
     let options = &shared.options;
     let files_max = (shared.nofile as usize / 8 / shared.cores.max(1)).clamp(OPEN_FILES_MIN, OPEN_FILES_MAX);
-    let sites = Opened::open(&options.sites, 0, options, &shared.in_use, &shared.all_bounds)?
-        .into_sites(&options.files, files_max);
+    let opened = Opened::open(options, 0, &shared.admission, &shared.in_use, &shared.all_bounds)?;
+    let sites = opened.into_sites(files_max);
     let settings = || access_log::Settings {
         form: options.access_log_form,
         core: index as u32,
@@ -239,7 +261,7 @@ pub(super) fn build_worker(index: usize, shared: &Shared, spawner: Spawner) -> R
 }
 
 /// A page that cannot be had is no reason not to serve, and it may still come; but whoever named it should know.
-fn warn_of_missing_pages(config: &SiteConfig) {
+pub(super) fn warn_of_missing_pages(config: &SiteConfig) {
     let open = |path: &str| {
         let metadata = Dir::open(&config.root)?.metadata(path.as_bytes())?;
         if metadata.kind != Kind::File {
@@ -299,57 +321,6 @@ fn open_log(target: &LogTarget) -> Result<Option<OwnedFd>, StartError> {
     }
 }
 
-/// Every address once for each core: `sockets[core][address]`.
-type Sockets = Vec<Vec<OwnedFd>>;
-
-fn bind_all(options: &Options, nofile: u64, cores: usize) -> Result<(Vec<Listen>, Sockets), StartError> {
-    let slots = options.connections_max.unwrap_or(CONNECTIONS_MAX).min(nofile as usize);
-    let backlog = net::backlog_max(slots as u32) as i32;
-    let mut listening = Vec::new();
-    let mut sockets: Sockets = (0..cores).map(|_| Vec::new()).collect();
-    for listen in &options.listen {
-        let failed = |error: io::Error| {
-            let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
-            StartError::Bind { listen: listen.clone(), error, holder }
-        };
-        let bound = bind(listen, backlog, cores).map_err(failed)?;
-        listening.push(bound.0);
-        sockets.iter_mut().zip(bound.1).for_each(|(core, socket)| core.push(socket));
-    }
-    Ok((listening, sockets))
-}
-
-/// Connections to the metrics that wait for a thread.
-const METRICS_BACKLOG: i32 = 16;
-
-fn bind_metrics(listen: &Listen) -> Result<(Listen, OwnedFd), StartError> {
-    let failed = |error: io::Error| {
-        let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
-        StartError::Bind { listen: listen.clone(), error, holder }
-    };
-    let (listen, mut sockets) = bind(listen, METRICS_BACKLOG, 1).map_err(failed)?;
-    Ok((listen, sockets.remove(0)))
-}
-
-fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<(Listen, Vec<OwnedFd>)> {
-    match listen {
-        Listen::Tcp(addr) => {
-            let first = net::listen_tcp(*addr, backlog, Share::First)?;
-            // Port 0 is a port now, and the other cores share that one.
-            let addr: SocketAddr = net::listening_on(&first)?;
-            let others = (1..cores).map(|_| net::listen_tcp(addr, backlog, Share::Another));
-            let all = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
-            Ok((Listen::Tcp(addr), all))
-        }
-        // Unix sockets have no SO_REUSEPORT: the cores take turns at one.
-        Listen::Unix(path) => {
-            let first = net::listen_unix(path, backlog)?;
-            let others = (1..cores).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>()?;
-            Ok((listen.clone(), std::iter::once(first).chain(others).collect()))
-        }
-    }
-}
-
 /// This thread's core serves these from now on. What is in the middle of a request keeps the old ones until it is over.
 pub(super) fn replace_sites(opened: Opened) {
     WORKER.with_borrow(|worker| {
@@ -357,6 +328,12 @@ pub(super) fn replace_sites(opened: Opened) {
             worker.replace_sites(opened);
         }
     });
+}
+
+/// Another descriptor of every socket that this thread's core accepts from.
+pub(super) fn core_sockets() -> io::Result<Sockets> {
+    WORKER
+        .with_borrow(|worker| worker.as_ref().map_or_else(|| Ok(Sockets::new()), |worker| worker.accepting.try_clone()))
 }
 
 /// Opens the access log again, once for each core; `None` where there is none.

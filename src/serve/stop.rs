@@ -1,19 +1,21 @@
-//! The word to stop, from any thread to every core: first "finish what you have", then "cut it".
+//! The word to begin and to stop, from any thread to every core: "accept", then "finish what you have", then "cut it".
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-/// How far stopping has gone. It only ever goes on.
+/// How far a server has come. It only ever goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Stage {
-    Serving = 0,
+    /// Everything is ready, and nobody is accepted yet.
+    Holding = 0,
+    Serving = 1,
     /// Serves as before, and tells those who ask that it is about to stop.
-    Leaving = 1,
-    Draining = 2,
-    Cutting = 3,
+    Leaving = 2,
+    Draining = 3,
+    Cutting = 4,
 }
 
 #[derive(Clone)]
@@ -25,8 +27,8 @@ struct Inner {
 }
 
 impl StopSignal {
-    pub(super) fn new() -> StopSignal {
-        StopSignal(Arc::new(Inner { stage: AtomicU8::new(Stage::Serving as u8), waiting: Mutex::default() }))
+    pub(super) fn new(first: Stage) -> StopSignal {
+        StopSignal(Arc::new(Inner { stage: AtomicU8::new(first as u8), waiting: Mutex::default() }))
     }
 
     /// Moves on to a stage; it never goes back.

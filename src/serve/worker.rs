@@ -3,7 +3,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -25,6 +24,7 @@ use super::auth;
 use super::cgi::Admission;
 use super::conn;
 use super::inject::Injector;
+use super::listeners::{Accepting, LivesOn, Sockets};
 use super::metrics::{Cut, Metrics};
 use super::options::Options;
 use super::origin;
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     sites: RefCell<Rc<Sites>>,
     /// Large files that a cache keeps open.
     files_max: usize,
-    pub(super) limits: Limits,
+    /// Those of the start. What a reload may change is asked of the [`sites`](Self::sites).
     pub(super) options: Arc<Options>,
     pub(super) admission: Arc<Admission>,
     pub(super) spawner: Spawner,
@@ -62,10 +62,14 @@ pub(super) struct Worker {
     pub(super) metrics: Metrics,
     pub(super) registry: Registry,
     pub(super) stop: StopSignal,
+    pub(super) accepting: Accepting,
+    lives_on: Arc<LivesOn>,
     pub(super) cut: Arc<Cut>,
     /// Room for the path of the request that is being routed.
     pub(super) path: RefCell<Vec<u8>>,
     pub(super) draining: Cell<bool>,
+    /// While it drains: until when an idle connection may still bring a request.
+    pub(super) idle_until_ms: Cell<u64>,
     /// Of listings that clients have yet to take.
     pub(super) listing_bytes: Arc<AtomicUsize>,
     /// What cold files are read into, once there was one.
@@ -112,7 +116,6 @@ impl Worker {
         Worker {
             sites: RefCell::new(Rc::new(sites)),
             files_max,
-            limits: shared.options.limits.clone(),
             options: Arc::clone(&shared.options),
             admission: Arc::clone(&shared.admission),
             spawner,
@@ -125,9 +128,12 @@ impl Worker {
             metrics: Metrics::default(),
             registry: Registry::new(shared.stop.clone(), Arc::clone(&shared.cut)),
             stop: shared.stop.clone(),
+            accepting: Accepting::default(),
+            lives_on: Arc::clone(&shared.lives_on),
             cut: Arc::clone(&shared.cut),
             path: RefCell::default(),
             draining: Cell::new(false),
+            idle_until_ms: Cell::new(0),
             listing_bytes: Arc::default(),
             cold: OnceCell::new(),
             zero_copy: ZeroCopy::new(shared.options.files.send_zerocopy_bytes_min),
@@ -148,9 +154,15 @@ impl Worker {
     }
 
     pub(super) fn replace_sites(&self, opened: Opened) {
-        let sites = opened.into_sites(&self.options.files, self.files_max);
+        let sites = opened.into_sites(self.files_max);
+        self.zero_copy.set_bytes_min(sites.options.files.send_zerocopy_bytes_min);
         let old = self.sites.replace(Rc::new(sites));
         drop(old);
+    }
+
+    /// The bounds of what begins now.
+    pub(super) fn limits(&self) -> Rc<Limits> {
+        Rc::clone(&self.sites.borrow().limits)
     }
 
     /// Milliseconds on the core's clock, the same for the whole turn.
@@ -259,15 +271,16 @@ impl Worker {
 }
 
 /// The life of a core: serve until the word comes, then let what is in flight finish, until the deadline.
-pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
+pub(super) async fn serve(worker: Rc<Worker>, sockets: Sockets) {
     rt::spawn_detached(leave(worker.stop.clone(), Duration::from_millis(worker.options.drain_delay_ms)));
-    let accepting: Vec<_> = listeners
+    let accepting: Vec<_> = sockets
         .into_iter()
-        .enumerate()
-        .map(|(index, fd)| {
+        .map(|(number, socket)| {
+            let listener = Rc::new(TcpListener::from_fd(socket));
+            worker.accepting.add(number, &listener);
             let options = &worker.options;
-            let forwards = options.listen.get(index).is_some_and(|listen| options.proxy_protocol.is_spoken_on(listen));
-            rt::spawn(accept_until_drain(Rc::clone(&worker), TcpListener::from_fd(fd), forwards))
+            let forwards = options.listen.get(number).is_some_and(|listen| options.proxy_protocol.is_spoken_on(listen));
+            rt::spawn(accept_until_drain(Rc::clone(&worker), number, listener, forwards))
         })
         .collect();
     // The listeners close first: what the kernel has already handed over is served, nobody else gets in.
@@ -283,8 +296,12 @@ pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
 async fn drain(worker: &Rc<Worker>) {
     let stop = &worker.stop;
     worker.draining.set(true);
+    if worker.lives_on.has_successor() {
+        worker.idle_until_ms.set(worker.now_ms() + worker.limits().head_ms_max);
+    }
     worker.registry.wake_all();
-    let deadline = rt::time::sleep(Duration::from_millis(worker.options.drain_ms_max));
+    let options = Rc::clone(&worker.sites().options);
+    let deadline = rt::time::sleep(Duration::from_millis(options.drain_ms_max));
     let late = rt::select2(deadline, stop.reached(Stage::Cutting));
     if let rt::Either::First(()) = rt::select2(all_left(worker), late).await {
         return;
@@ -293,7 +310,7 @@ async fn drain(worker: &Rc<Worker>) {
     worker.cut.add(0, worker.metrics.scripts.running.get());
     // What is left, here and on the other cores, is cut: scripts get a TERM, and as long as ever before the KILL.
     stop.raise(Stage::Cutting);
-    let patience = Duration::from_millis(worker.options.cgi.term_to_kill_ms + 1000);
+    let patience = Duration::from_millis(options.cgi.term_to_kill_ms + 1000);
     let _ = rt::time::timeout(patience, scripts_ended(worker)).await;
 }
 
@@ -305,11 +322,19 @@ async fn leave(stop: StopSignal, delay: Duration) {
     stop.raise(Stage::Draining);
 }
 
-async fn accept_until_drain(worker: Rc<Worker>, listener: TcpListener, forwards: bool) {
+async fn accept_until_drain(worker: Rc<Worker>, number: usize, listener: Rc<TcpListener>, forwards: bool) {
     let stop = worker.stop.clone();
+    stop.reached(Stage::Serving).await;
     rt::select2(worker.clone().accept(&listener, forwards), stop.reached(Stage::Draining)).await;
-    // What is in the backlog has been promised an answer: it is taken, but for no longer than a moment.
     listener.pause();
+    if worker.lives_on.holds(number) {
+        // What the kernel has given us is ours to answer; the backlog is somebody else's.
+        while let Some(stream) = listener.rest().await {
+            worker.welcome(stream, forwards);
+        }
+        return;
+    }
+    // What is in the backlog has been promised an answer: it is taken, but for no longer than a moment.
     let _ = rt::time::timeout(Duration::from_millis(BACKLOG_MS_MAX), async {
         while let Ok(stream) = listener.accept().await {
             worker.welcome(stream, forwards);

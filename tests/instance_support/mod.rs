@@ -67,7 +67,11 @@ impl Home {
     }
 
     fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
-        let binary = Launch::binary().to_str().expect("UTF-8");
+        self.command_of(Launch::binary(), args)
+    }
+
+    fn command_of<'a>(&self, binary: &'a Path, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let binary = binary.to_str().expect("UTF-8");
         self.wrapped(std::iter::once(binary).chain(args))
     }
 
@@ -89,7 +93,13 @@ impl Home {
     /// Runs a command to its end.
     #[track_caller]
     pub fn run<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Said {
-        let output = crate::support::run(&mut self.command(args));
+        self.run_as(Launch::binary(), args)
+    }
+
+    /// The same, of another copy of the binary.
+    #[track_caller]
+    pub fn run_as<'a>(&self, binary: &Path, args: impl IntoIterator<Item = &'a str>) -> Said {
+        let output = crate::support::run(&mut self.command_of(binary, args));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

@@ -123,8 +123,30 @@ impl TcpListener {
         }
     }
 
+    /// What was under way when accepting was [paused](Self::pause), one connection at a time; then `None`, and the kernel has
+    /// given its last word: nothing is accepted any more, and what is in the backlog stays there for whoever else has a
+    /// descriptor of this socket. Cancel-safe, as [`accept`](Self::accept).
+    pub async fn rest(&self) -> Option<TcpStream> {
+        poll_fn(|context| {
+            let mut multi = self.multi.borrow_mut();
+            while let Some(armed) = multi.as_mut() {
+                match armed.poll_next(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Next::Ended) => *multi = None,
+                    Poll::Ready(Next::Result(outcome)) if outcome.result >= 0 => {
+                        return Poll::Ready(Some(TcpStream::new(Fd::Direct(outcome.result as u32))));
+                    }
+                    Poll::Ready(Next::Result(_)) => {}
+                }
+            }
+            Poll::Ready(None)
+        })
+        .await
+    }
+
     /// Stops accepting: the operation is cancelled, and [`accept`](Self::accept) then returns what was under way
-    /// and starts anew. For a drain: call this, then accept until nothing comes, then drop.
+    /// and starts anew. For a drain: call this, then accept until nothing comes, then drop; or take the
+    /// [`rest`](Self::rest), where somebody else goes on accepting.
     pub fn pause(&self) {
         if let Some(multi) = self.multi.borrow().as_ref() {
             multi.cancel();

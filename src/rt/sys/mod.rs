@@ -6,6 +6,7 @@ pub mod cgroup;
 pub(crate) mod clock;
 pub mod cpu;
 pub(crate) mod file;
+pub mod inherited;
 pub(crate) mod io_buf;
 pub(crate) mod lent;
 pub mod msg;

@@ -13,13 +13,10 @@ use std::time::Duration;
 
 use crate::rt::time;
 
-pub(in crate::serve) struct Admission {
-    running: Shares,
-    queued: Shares,
-    state: Mutex<State>,
-}
+pub(in crate::serve) struct Admission(Mutex<State>);
 
 /// How so many places are divided among the mounts.
+#[derive(Default)]
 struct Shares {
     places: usize,
     /// For each mount: what is kept for it, and what it may have at most.
@@ -34,6 +31,10 @@ struct Share {
 
 #[derive(Default)]
 struct State {
+    running_shares: Shares,
+    queued_shares: Shares,
+    /// What each number stands for: the names of a site, and the prefix of a mount there. A number is never given to another.
+    known: Vec<(Vec<String>, String)>,
     /// Per mount.
     running: Vec<usize>,
     queues: Vec<VecDeque<Waiter>>,
@@ -66,17 +67,38 @@ pub(in crate::serve) struct Caps {
 }
 
 impl Admission {
-    pub(in crate::serve) fn new(running_max: usize, queued_max: usize, mounts: &[Caps]) -> Arc<Admission> {
-        let state = State {
-            running: vec![0; mounts.len()],
-            queues: mounts.iter().map(|_| VecDeque::new()).collect(),
-            ..State::default()
-        };
-        Arc::new(Admission {
-            running: Shares::new(running_max.max(1), mounts.iter().map(|caps| caps.running_max.map(|max| max.max(1)))),
-            queued: Shares::new(queued_max, mounts.iter().map(|caps| caps.queued_max)),
-            state: Mutex::new(state),
-        })
+    /// With places for nobody, until they are [shared](Self::share).
+    pub(in crate::serve) fn new() -> Arc<Admission> {
+        Arc::new(Admission(Mutex::default()))
+    }
+
+    /// The number of a mount: the same for as long as the server runs, whatever is configured meanwhile.
+    pub(in crate::serve) fn number(&self, names: &[String], prefix: &str) -> usize {
+        let mut state = self.state();
+        if let Some(number) = state.known.iter().position(|known| known.0 == names && known.1 == prefix) {
+            return number;
+        }
+        state.known.push((names.to_vec(), prefix.to_owned()));
+        state.running.push(0);
+        state.queues.push(VecDeque::new());
+        let (running, queued) = (state.running_shares.places, state.queued_shares.places);
+        state.running_shares.mounts.push(Share { kept: 0, most: running });
+        state.queued_shares.mounts.push(Share { kept: 0, most: queued });
+        state.known.len() - 1
+    }
+
+    /// From now on there are so many places, and these mounts share them, by number. A mount that is not among them has nothing
+    /// kept for it; what runs and waits there still may.
+    pub(in crate::serve) fn share(&self, running_max: usize, queued_max: usize, mounts: &[(usize, Caps)]) {
+        let mut state = self.state();
+        let (count, numbers) = (state.known.len(), mounts.iter().map(|(number, _)| *number));
+        let running = mounts.iter().map(|(_, caps)| caps.running_max.map(|max| max.max(1)));
+        state.running_shares = Shares::new(running_max.max(1), running).spread(numbers.clone(), count);
+        let queued = mounts.iter().map(|(_, caps)| caps.queued_max);
+        state.queued_shares = Shares::new(queued_max, queued).spread(numbers, count);
+        let granted: Vec<Waker> = std::iter::from_fn(|| state.grant()).collect();
+        drop(state);
+        granted.into_iter().for_each(Waker::wake);
     }
 
     /// Requests that wait, for scripts of all mounts.
@@ -102,12 +124,12 @@ impl Admission {
     fn enter(self: &Arc<Admission>, mount: usize) -> Result<Option<Place<'_>>, Full> {
         let mut state = self.state();
         // Whoever came before and may run now has been granted it already.
-        if self.running.allow(&state.running, mount) {
+        if state.running_shares.allow(&state.running, mount) {
             state.running[mount] += 1;
             return Ok(None);
         }
         let queued: Vec<usize> = state.queues.iter().map(VecDeque::len).collect();
-        if !self.queued.allow(&queued, mount) {
+        if !state.queued_shares.allow(&queued, mount) {
             return Err(Full);
         }
         let number = state.next;
@@ -132,24 +154,31 @@ impl Admission {
     fn release(&self, mount: usize) {
         let mut state = self.state();
         state.running[mount] -= 1;
-        let mounts = state.queues.len();
-        let turn = state.turn;
-        for mount in (0..mounts).map(|offset| (turn + offset) % mounts) {
-            if !self.running.allow(&state.running, mount) {
-                continue;
-            }
-            let Some(waiter) = state.queues[mount].iter_mut().find(|waiter| !waiter.granted) else { continue };
-            waiter.granted = true;
-            let waker = waiter.waker.clone();
-            state.running[mount] += 1;
-            state.turn = (mount + 1) % mounts;
-            drop(state);
-            return waker.wake();
-        }
+        let granted = state.grant();
+        drop(state);
+        granted.into_iter().for_each(Waker::wake);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives a place that is free, if one is, to the first in the queue of a mount that may have it.
+    fn grant(&mut self) -> Option<Waker> {
+        let mounts = self.queues.len();
+        for mount in (0..mounts).map(|offset| (self.turn + offset) % mounts) {
+            if !self.running_shares.allow(&self.running, mount) {
+                continue;
+            }
+            let Some(waiter) = self.queues[mount].iter_mut().find(|waiter| !waiter.granted) else { continue };
+            waiter.granted = true;
+            self.running[mount] += 1;
+            self.turn = (mount + 1) % mounts;
+            return Some(waiter.waker.clone());
+        }
+        None
     }
 }
 
@@ -165,6 +194,13 @@ impl Shares {
         };
         let share = |cap: Option<usize>| Share { kept: kept.min(cap.unwrap_or(places)), most: cap.unwrap_or(places) };
         Shares { places, mounts: caps.map(share).collect() }
+    }
+
+    /// By the numbers of the mounts, of which there are so many in all.
+    fn spread(self, numbers: impl Iterator<Item = usize>, count: usize) -> Shares {
+        let mut mounts = vec![Share { kept: 0, most: self.places }; count];
+        numbers.zip(self.mounts).for_each(|(number, share)| mounts[number] = share);
+        Shares { places: self.places, mounts }
     }
 
     /// Whether one more may be taken for a mount.
@@ -254,9 +290,38 @@ mod tests {
         }
     }
 
+    fn of_two_mounts(running_max: usize) -> Arc<Admission> {
+        let admission = Admission::new();
+        let numbers = ["/a", "/b"].map(|prefix| (admission.number(&[], prefix), Caps::default()));
+        admission.share(running_max, 8, &numbers);
+        admission
+    }
+
+    #[test]
+    fn places_may_become_more_or_fewer_while_they_are_taken() {
+        let admission = of_two_mounts(1);
+        assert_eq!(admission.number(&[], "/b"), 1, "a number is for good");
+        assert!(admission.enter(0).unwrap().is_none(), "it runs");
+        let waiting = admission.enter(1).unwrap().unwrap();
+        let granted = || admission.poll_granted(1, waiting.number, Waker::noop()).is_ready();
+        // The mount of the one that waits is gone by now; it was promised a turn all the same.
+        let (first, third) = (admission.number(&[], "/a"), admission.number(&[], "/c"));
+        let mounts = [(first, Caps::default()), (third, Caps::default())];
+        admission.share(1, 8, &mounts);
+        assert!(!granted(), "one place, and it is taken");
+        admission.share(3, 8, &mounts);
+        assert!(granted(), "there is one more, and one is kept for the newcomer");
+        admission.share(1, 0, &mounts);
+        assert!(admission.enter(third).is_err(), "there are fewer than run, and no queue");
+        admission.release(0);
+        admission.release(1);
+        assert!(admission.enter(third).unwrap().is_none());
+        std::mem::forget(waiting);
+    }
+
     #[test]
     fn a_place_that_is_given_back_goes_to_the_mounts_in_turn() {
-        let admission = Admission::new(1, 8, &[Caps::default(), Caps::default()]);
+        let admission = of_two_mounts(1);
         let first = admission.enter(0).unwrap();
         assert!(first.is_none(), "it runs");
         let waiting: Vec<Place<'_>> = [0, 0, 1, 1].map(|mount| admission.enter(mount).unwrap().unwrap()).into();

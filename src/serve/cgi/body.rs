@@ -7,6 +7,7 @@ use std::io;
 use std::pin::pin;
 
 use crate::http::conn::{BodyEvent, Refusal};
+use crate::http::limits::Limits;
 use crate::http::request::Framing;
 use crate::http::response::CONTINUE;
 use crate::http::status::Status;
@@ -60,7 +61,7 @@ pub(super) async fn prepare(link: &mut Link, worker: &Worker, call: &mut Call) -
 async fn spool(link: &mut Link, worker: &Worker, call: &mut Call) -> Result<Result<Stdin, Status>, Cut> {
     let mut spool = Spool { memory: Vec::new(), file: None, len: 0 };
     loop {
-        match link.conn.body(&worker.limits, worker.now_ms(), link.input.unread()) {
+        match link.conn.body(&call.sites.limits, worker.now_ms(), link.input.unread()) {
             BodyEvent::Data { skip, len } => {
                 if spool.len + len as u64 > call.cgi.spool_file_bytes_max {
                     link.conn.close_after();
@@ -154,12 +155,13 @@ const SLICE_BYTES: usize = 64 << 10;
 pub(super) async fn feed(
     shared: &Shared<'_>,
     worker: &Worker,
+    limits: &Limits,
     stream: &TcpStream,
     input: &mut Input,
     stdin: Option<PipeWriter>,
 ) -> FeedEnd {
     if let Some(stdin) = stdin
-        && let Err(end) = pump(shared, worker, stream, input, &stdin).await
+        && let Err(end) = pump(shared, worker, limits, stream, input, &stdin).await
     {
         return end;
     }
@@ -170,13 +172,14 @@ pub(super) async fn feed(
 async fn pump(
     shared: &Shared<'_>,
     worker: &Worker,
+    limits: &Limits,
     stream: &TcpStream,
     input: &mut Input,
     stdin: &PipeWriter,
 ) -> Result<(), FeedEnd> {
     let mut timer = sleep_until(Instant::now());
     loop {
-        let event = shared.conn.borrow_mut().body(&worker.limits, worker.now_ms(), input.unread());
+        let event = shared.conn.borrow_mut().body(limits, worker.now_ms(), input.unread());
         match event {
             BodyEvent::Data { skip, len } => {
                 let bytes = input.unread()[skip..skip + len].to_vec();

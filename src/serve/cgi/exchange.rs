@@ -242,7 +242,7 @@ pub(super) async fn run(
     let stream = transport.stream();
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
     let supervised = supervise(&shared, worker, &call.cgi, &ward, stream);
-    let fed = body::feed(&shared, worker, stream, input, stdin);
+    let fed = body::feed(&shared, worker, &call.sites.limits, stream, input, stdin);
     let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer, None);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {

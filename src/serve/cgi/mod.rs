@@ -104,8 +104,8 @@ impl Place {
 
 /// A script that is to be run for a request, with everything that the request said.
 pub(super) struct Call {
-    /// Its folder stays for as long as the reply lasts.
-    _sites: Rc<Sites>,
+    /// Its folder stays for as long as the reply lasts, and what it was to be run by.
+    sites: Rc<Sites>,
     site: usize,
     command: Command,
     journal: Rc<Journal>,
@@ -236,7 +236,7 @@ impl Call {
             command.directory(folder);
         }
         Some(Call {
-            _sites: Rc::clone(&located.sites),
+            sites: Rc::clone(&located.sites),
             site: located.site,
             command,
             journal: Journal::new(place.file.display().to_string(), tag.clone()),
@@ -381,7 +381,8 @@ async fn redirect(link: &mut Link, worker: &Rc<Worker>, call: &Call, path: &[u8]
     loop {
         let mut slots = FieldSlots::new();
         let mut conn = Conn::new(worker.now_ms());
-        let Event::Request { request, .. } = conn.poll(&worker.limits, worker.now_ms(), &head, &mut slots) else {
+        let limits = &call.sites.limits;
+        let Event::Request { request, .. } = conn.poll(limits, worker.now_ms(), &head, &mut slots) else {
             call.journal.error("it redirects to a path that is none: 502");
             let status = Status::BAD_GATEWAY;
             fail(link, worker, call, status).await?;

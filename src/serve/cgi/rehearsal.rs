@@ -102,7 +102,7 @@ impl Stage<'_> {
         let worker = self.worker;
         let mut slots = FieldSlots::new();
         let mut conn = Conn::new(worker.now_ms());
-        let request = match conn.poll(&worker.limits, worker.now_ms(), client.head, &mut slots) {
+        let request = match conn.poll(&worker.limits(), worker.now_ms(), client.head, &mut slots) {
             Event::Request { request, .. } => request,
             Event::Refuse(refusal) => return Err(ending(refusal.status, refusal.why)),
             Event::NeedBytes { .. } | Event::Over => return Err(ending(Status::BAD_REQUEST, "the head is not whole")),

@@ -132,7 +132,7 @@ impl Client<'_, '_> {
     }
 
     async fn until_writable(&mut self) -> Result<(), Cut> {
-        let until = self.shared.conn.borrow().reply_until(&self.worker.limits);
+        let until = self.shared.conn.borrow().reply_until(&self.worker.limits());
         self.shared.sending.set(true);
         let writable = by(self.timer, until, pin!(self.stream.writable())).await;
         self.shared.sending.set(false);

@@ -226,8 +226,8 @@ mod tests {
     fn observer() -> Observer {
         Observer::new(
             Vec::new(),
-            super::super::super::stop::StopSignal::new(),
-            crate::serve::cgi::Admission::new(1, 1, &[]),
+            super::super::super::stop::StopSignal::new(super::super::super::stop::Stage::Serving),
+            crate::serve::cgi::Admission::new(),
             Default::default(),
         )
     }

@@ -19,6 +19,8 @@ use crate::http::date;
 use crate::http::limits::Limits;
 use crate::http::request::{FieldSlots, Known, Method, Request};
 use crate::http::status::Status;
+use crate::serve::listeners;
+use crate::serve::options::Listen;
 
 /// Connections at the same time; more are answered 503, or closed.
 const CONNECTIONS_MAX: usize = 8;
@@ -31,6 +33,11 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// The listener, for as long as this is kept.
 pub(in crate::serve) struct Listener {
+    /// As it was asked for, perhaps with port 0.
+    asked: Listen,
+    /// Where it listens.
+    bound: Listen,
+    socket: Arc<OwnedFd>,
     end: Arc<OwnedFd>,
 }
 
@@ -45,18 +52,48 @@ impl Listener {
     ///
     /// # Errors
     /// No eventfd, no thread.
-    pub(in crate::serve) fn start(socket: OwnedFd, observer: Arc<Observer>) -> io::Result<Listener> {
-        let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let (told, shared) = (Arc::clone(&end), Shared { observer, connections: Arc::default() });
-        std::thread::Builder::new().name("metrics".into()).spawn(move || listen(&socket, &told, &shared))?;
-        Ok(Listener { end })
+    pub(in crate::serve) fn start(
+        asked: Listen,
+        bound: Listen,
+        socket: OwnedFd,
+        observer: Arc<Observer>,
+    ) -> io::Result<Listener> {
+        let (socket, end) = (Arc::new(socket), Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?));
+        let (accepted, told) = (Arc::clone(&socket), Arc::clone(&end));
+        let shared = Shared { observer, connections: Arc::default() };
+        std::thread::Builder::new().name("metrics".into()).spawn(move || listen(&accepted, &told, &shared))?;
+        Ok(Listener { asked, bound, socket, end })
+    }
+
+    /// As it was asked for.
+    pub(in crate::serve) fn asked(&self) -> &Listen {
+        &self.asked
+    }
+
+    /// Where it listens.
+    pub(in crate::serve) fn bound(&self) -> &Listen {
+        &self.bound
+    }
+
+    /// Its socket, for a server in another process.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(in crate::serve) fn give(&self) -> io::Result<listeners::Listener> {
+        let sockets = vec![self.socket.try_clone()?];
+        Ok(listeners::Listener { asked: self.asked.clone(), bound: self.bound.clone(), kept: false, sockets })
+    }
+
+    /// Accepts nobody any more: what waits in the backlog is left to whoever has the socket, too.
+    pub(in crate::serve) fn stop(&self) {
+        // Fails only when it has been told 2^64 - 2 times.
+        let _ = rustix::io::write(&self.end, &1u64.to_ne_bytes());
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Fails only when it has been told 2^64 - 2 times.
-        let _ = rustix::io::write(&self.end, &1u64.to_ne_bytes());
+        self.stop();
     }
 }
 

@@ -58,7 +58,7 @@ impl Observer {
 
     /// Whether it serves, and has not been told to stop.
     pub(super) fn is_ready(&self) -> bool {
-        !self.stop.has_reached(Stage::Leaving)
+        self.stop.has_reached(Stage::Serving) && !self.stop.has_reached(Stage::Leaving)
     }
 
     /// Requests that wait for a script's place.
@@ -143,8 +143,8 @@ mod tests {
             });
         });
         let remote = remote.recv().unwrap();
-        let stop = StopSignal::new();
-        let observer = Observer::new(vec![remote], stop.clone(), Admission::new(1, 1, &[]), Arc::default());
+        let stop = StopSignal::new(Stage::Serving);
+        let observer = Observer::new(vec![remote], stop.clone(), Admission::new(), Arc::default());
         assert_eq!(observer.silent(Duration::from_millis(10)), [0]);
         assert!(observer.reports(Duration::from_millis(10))[0].is_none());
         go.send(()).unwrap();

@@ -19,7 +19,7 @@ pub(in crate::serve) async fn send_last(mut link: Link, worker: &Worker) {
     }
     let Link { transport: Transport::Plain(stream), mut conn, out, mut timer, .. } = link;
     conn.sending(worker.now_ms());
-    let until = conn.reply_until(&worker.limits);
+    let until = conn.reply_until(&worker.limits());
     if let Ok((sent, buffer)) = by(&mut timer, until, stream.write_last(out)).await {
         let count = sent.unwrap_or(0) as u64;
         conn.sent(worker.now_ms(), count);

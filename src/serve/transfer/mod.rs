@@ -135,7 +135,7 @@ async fn send_rest(link: &mut Link, worker: &Worker, message: Gathered, sent: io
 async fn send_message(link: &mut Link, worker: &Worker, mut message: Gathered, mut start: usize) -> Result<(), Cut> {
     link.conn.sending(worker.now_ms());
     while start < message.bytes_len() {
-        let until = link.conn.reply_until(&worker.limits);
+        let until = link.conn.reply_until(&worker.limits());
         let stream = link.transport.stream();
         let sent = stream.write_two(message, start);
         let sent = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, sent).await;
@@ -170,7 +170,7 @@ pub(super) async fn send_all(
 ) -> Result<Vec<u8>, Cut> {
     conn.borrow_mut().sending(worker.now_ms());
     while start < buffer.len() {
-        let until = conn.borrow().reply_until(&worker.limits);
+        let until = conn.borrow().reply_until(&worker.limits());
         let sent = stream.write_from(buffer, start);
         let sent = by_unloading(stream, input.as_deref_mut(), timer, until, sent).await;
         let (count, back) = sent.map_err(|_late| Cut)?;

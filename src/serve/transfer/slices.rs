@@ -190,7 +190,7 @@ pub(super) fn send_now(link: &mut Link, worker: &Worker, bytes: &[u8], more: boo
 
 /// Waits until the socket takes more, for as long as its client may be slow.
 pub(super) async fn writable(link: &mut Link, worker: &Worker) -> Result<(), Cut> {
-    let until = link.conn.reply_until(&worker.limits);
+    let until = link.conn.reply_until(&worker.limits());
     let stream = link.transport.stream();
     unload(stream, &mut link.input);
     let writable = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, stream.writable()).await;

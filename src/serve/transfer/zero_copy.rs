@@ -16,7 +16,7 @@ const GIVEN_UP_MS: u64 = 60_000;
 
 /// Whether a core sends without copies.
 pub(in crate::serve) struct ZeroCopy {
-    bytes_min: Option<usize>,
+    bytes_min: Cell<Option<usize>>,
     given_up_until_ms: Cell<u64>,
     /// What the runtime had counted when that was last looked at.
     copied: Cell<u64>,
@@ -24,12 +24,16 @@ pub(in crate::serve) struct ZeroCopy {
 
 impl ZeroCopy {
     pub(in crate::serve) fn new(bytes_min: Option<usize>) -> ZeroCopy {
-        ZeroCopy { bytes_min, given_up_until_ms: Cell::new(0), copied: Cell::new(0) }
+        ZeroCopy { bytes_min: Cell::new(bytes_min), given_up_until_ms: Cell::new(0), copied: Cell::new(0) }
+    }
+
+    pub(in crate::serve) fn set_bytes_min(&self, bytes_min: Option<usize>) {
+        self.bytes_min.set(bytes_min);
     }
 
     /// Whether a body of this length is to go without a copy.
     pub(in crate::serve) fn is_for(&self, len: usize, now_ms: u64) -> bool {
-        if self.bytes_min.is_none_or(|min| len < min) {
+        if self.bytes_min.get().is_none_or(|min| len < min) {
             return false;
         }
         let copied = rt::net::zero_copies_copied();
@@ -49,7 +53,7 @@ impl ZeroCopy {
 pub(super) async fn send(link: &mut Link, worker: &Worker, mut body: Bytes) -> Result<Bytes, Cut> {
     link.conn.sending(worker.now_ms());
     while !body.is_empty() {
-        let until = link.conn.reply_until(&worker.limits);
+        let until = link.conn.reply_until(&worker.limits());
         let stream = link.transport.stream();
         let sent = stream.write_zero_copy(body.clone(), 0);
         let sent = by_unloading(stream, Some(&mut link.input), &mut link.timer, until, sent).await;
