@@ -98,7 +98,7 @@ impl Home {
 
     /// The same, of another copy of the binary.
     #[track_caller]
-    pub fn run_as<'a>(&self, binary: &Path, args: impl IntoIterator<Item = &'a str>) -> Said {
+    pub fn run_as<'a>(&self, binary: &'a Path, args: impl IntoIterator<Item = &'a str>) -> Said {
         let output = crate::support::run(&mut self.command_of(binary, args));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
