@@ -49,13 +49,20 @@ impl Axis {
     /// From the smallest to the largest of these, with some room.
     pub(super) fn over(label: &str, values: impl Iterator<Item = f64>, least: f64) -> Axis {
         let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        if low > high {
+            return Axis { label: label.to_owned(), from: 0.0, to: 0.0, ticks: Vec::new() };
+        }
         let room = ((least - (high - low)) / 2.0).max((high - low) * 0.05).max(0.01);
         Axis { label: label.to_owned(), from: low - room, to: high + room, ticks: Vec::new() }
     }
 
+    /// Whether there is nothing on it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.to <= self.from
+    }
+
     fn share(&self, value: f64) -> f64 {
-        ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
+        if self.is_empty() { 0.5 } else { ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0) }
     }
 }
 

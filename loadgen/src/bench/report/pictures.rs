@@ -84,28 +84,41 @@ fn spectrum_points(hist: &Hist, span: f64) -> Vec<Point> {
 fn knee(results: &Results) -> String {
     let cell = Cell::by_name(KNEE_CELL).unwrap_or(0);
     let key = Key { cell, drive: Drive::Ramp };
-    let points = |subject: usize| results.row(key, subject).map_or_else(Vec::new, knee_points);
+    let rows: Vec<&Row> = results.rows().filter(|(of, ..)| *of == key).map(|(.., row)| row).collect();
+    let percentile = knee_percentile(&rows);
+    let points = |subject: usize| results.row(key, subject).map_or_else(Vec::new, |row| knee_points(row, percentile));
     let lines = lines(results, true, points);
     let values = lines.iter().flat_map(|line| line.points.iter()).map(|point| point.at.0);
     let x = with_ticks(Axis::over("requests offered a second (logarithmic)", values, 0.5), rate_tick);
     Lines {
         title: format!("Where it is too much: {}", key.load().title),
-        subtitle: "99th percentile of the response time while the rate grows; open: answers fall behind".into(),
+        subtitle: format!("p{percentile} of the response time while the rate grows; open: answers fall behind"),
         x,
-        y: latency_axis("p99 of the response time (logarithmic)", &lines),
+        y: latency_axis(&format!("p{percentile} of the response time (logarithmic)"), &lines),
         lines,
     }
     .render()
 }
 
+/// The highest percentile that at least half of every ramp can say; a short one of a slow server cannot say p99.
+fn knee_percentile(rows: &[&Row]) -> Percentile {
+    let says = |row: &Row, percentile: Percentile| {
+        let known = row.ramp.iter().filter(|piece| piece.response.at(percentile).is_some()).count();
+        known * 2 >= row.ramp.len()
+    };
+    let candidates = [Percentile::P99, Percentile::percent(90)];
+    let found = candidates.into_iter().find(|percentile| rows.iter().all(|row| says(row, *percentile)));
+    found.unwrap_or(Percentile::P50)
+}
+
 /// The first piece is left out, since the server has just started; of what lies beyond the knee, one is shown.
-fn knee_points(row: &Row) -> Vec<Point> {
+fn knee_points(row: &Row, percentile: Percentile) -> Vec<Point> {
     let mut points = Vec::new();
     for piece in row.ramp.iter().skip(1) {
-        let Some(p99) = piece.response.at(Percentile::P99) else { continue };
+        let Some(ns) = piece.response.at(percentile) else { continue };
         let answered = piece.answered.iter().sum::<f64>() / piece.answered.len().max(1) as f64;
         let open = answered < piece.offered * ANSWERED_MIN;
-        points.push(Point { at: (log(piece.offered), log(p99 as f64)), open });
+        points.push(Point { at: (log(piece.offered), log(ns as f64)), open });
         if open {
             break;
         }
@@ -115,7 +128,8 @@ fn knee_points(row: &Row) -> Vec<Point> {
 
 /// Capacity over the number of connections.
 fn connections(results: &Results) -> String {
-    let cells: Vec<usize> = (0..CELLS.len()).filter(|cell| CELLS[*cell].name.starts_with("keepalive-")).collect();
+    let measured = results.settings.cell_places();
+    let cells: Vec<usize> = measured.into_iter().filter(|cell| CELLS[*cell].name.starts_with("keepalive-")).collect();
     let points = |subject: usize| {
         let point = |(place, cell): (usize, &usize)| {
             let figure = results.figure(Key::capacity(*cell), subject, Metric::Rate)?;
@@ -134,7 +148,7 @@ fn connections(results: &Results) -> String {
         x: Axis {
             label: "connections".into(),
             from: -0.15,
-            to: cells.len() as f64 - 0.85,
+            to: (cells.len() as f64 - 0.85).max(0.15),
             ticks: cells.iter().enumerate().map(tick).collect(),
         },
         y: with_ticks(Axis::over("requests a second (logarithmic)", values, 0.5), rate_tick),
@@ -244,6 +258,9 @@ fn with_ticks(mut axis: Axis, name: impl Fn(f64) -> String) -> Axis {
     };
     let candidates: [&[f64]; 4] = [&[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], &[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
     let found = candidates.into_iter().map(within).find(|ticks| ticks.len() <= 9).unwrap_or_default();
+    if axis.is_empty() {
+        return axis;
+    }
     axis.ticks = found.into_iter().map(|value| (value.log10(), name(value))).collect();
     axis
 }
@@ -294,7 +311,8 @@ mod tests {
         };
         let row =
             Row { ramp: vec![piece(1e3, 1e3), piece(2e3, 2e3), piece(3e3, 2.1e3), piece(4e3, 2e3)], ..Row::default() };
-        let points = knee_points(&row);
+        assert_eq!(knee_percentile(&[&row]), Percentile::P99);
+        let points = knee_points(&row, Percentile::P99);
         assert_eq!(points.iter().map(|point| point.open).collect::<Vec<_>>(), [false, true]);
     }
 }
