@@ -35,7 +35,7 @@ impl Injector {
     fn draw(&self) -> u64 {
         let next = self.state.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.state.set(next);
-        (next >> 32) * MILLION >> 32
+        ((next >> 32) * MILLION) >> 32
     }
 }
 
