@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn pairs(count: usize, log: f64) -> Vec<Difference> {
-        (0..count).map(|n| Each::all(log + if n % 2 == 0 { 0.01 } else { -0.01 })).collect()
+        (0..count).map(|n| Each::all(log + if n.is_multiple_of(2) { 0.01 } else { -0.01 })).collect()
     }
 
     fn baseline(spread: f64) -> Baseline {

@@ -338,7 +338,7 @@ fn run_baseline(matches: &ArgMatches) -> Done {
     let (floor, head) = ratio_arms(matches)?;
     let machine = Machine::of(&Host::read());
     let seed = seed_of(matches);
-    let measured = measured_against_floor(matches, (&floor, &head), seed, &mut |first, second| {
+    let measured = measured_against_floor(matches, (&floor, &head), seed, &|first, second| {
         let verdict = baseline::judge(&baseline, &machine, first, second);
         let wants_more = baseline::needs_confirmation(&verdict);
         (verdict, wants_more)
@@ -357,12 +357,15 @@ fn run_baseline(matches: &ArgMatches) -> Done {
     finish(matches, &comparison, false)
 }
 
+/// What two batches say, and whether a second one is needed.
+type Judge<'a> = &'a dyn Fn(&[Difference], &[Difference]) -> (Verdict, bool);
+
 /// Pairs of the floor and the server, until that says that it is enough.
 fn measured_against_floor(
     matches: &ArgMatches,
     (floor, head): (&Arm, &Arm),
     seed: u64,
-    judge: &mut dyn FnMut(&[Difference], &[Difference]) -> (Verdict, bool),
+    judge: Judge<'_>,
 ) -> Result<Comparison, Failure> {
     let bench = Bench::prepare(scenario_of(matches), head, time_of(matches, "time"), time_of(matches, "warmup"))?;
     let mut rng = Rng::new(seed, 0);

@@ -232,7 +232,8 @@ mod tests {
     fn each_counter_has_its_bound_and_is_named() {
         assert_eq!(worse(|_| {}), Vec::<String>::new());
         assert_eq!(worse(|now| get(now).enters = 1.015), Vec::<String>::new());
-        let cases: [(fn(&mut Counters), &str); 7] = [
+        type Change = fn(&mut Counters);
+        let cases: [(Change, &str); 7] = [
             (|now| get(now).enters = 1.03, "GET: enters 1.030 a request, 1.000 in the baseline"),
             (|now| get(now).submissions = 1.03, "GET: submissions"),
             (|now| get(now).completions = 2.0, "GET: completions"),

@@ -198,7 +198,7 @@ mod tests {
 
     /// Pairs that differ by so much, with a little noise around it that adds up to nothing.
     fn pairs(count: usize, latency: f64) -> Vec<Difference> {
-        let noise = |n: usize| if n % 2 == 0 { 0.004 } else { -0.004 };
+        let noise = |n: usize| if n.is_multiple_of(2) { 0.004 } else { -0.004 };
         (0..count).map(|n| Difference { latency: latency + noise(n), p99: noise(n), cpu: noise(n) }).collect()
     }
 
