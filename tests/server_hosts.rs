@@ -282,10 +282,10 @@ fn each_mount_has_its_own_limits() {
         .sh("patient", &format!("sleep 1; {HEAD}; echo done"));
     let toml = r#"
         path = "www"
-        cgi_umask = "077"
         cgi_first_byte_ms_max = "10m"
         [[location]]
         pattern = "/cgi-bin/"
+        cgi_umask = "077"
         cgi_open_files_max = 55
         [[location]]
         pattern = "/tool/"

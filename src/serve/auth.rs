@@ -108,7 +108,10 @@ impl UsersFile {
                 Ok((stamp, users)) => Contents { stamp, users: Some(Arc::new(users)) },
                 // Whoever was in it may have been taken out of it.
                 Err(error) => {
-                    tracing::error!("{} cannot be read, so nobody is let in: {error}", self.path.display());
+                    // Once, however many try.
+                    if contents.users.is_some() {
+                        tracing::error!("{} cannot be read, so nobody is let in: {error}", self.path.display());
+                    }
                     Contents { stamp: None, users: None }
                 }
             };
