@@ -252,6 +252,7 @@ pub(super) async fn serve(worker: Rc<Worker>, listeners: Vec<OwnedFd>) {
     drain(&worker).await;
     if let Some(log) = &worker.log {
         let _ = rt::time::timeout(LOG_WRITTEN_MAX, log.written()).await;
+        log.close();
     }
 }
 
