@@ -190,7 +190,8 @@ fn a_program_has_a_record_with_its_end() {
         .sh("cgi-bin/killed.sh", "printf 'Content-Type: text/plain\\n\\nhel'; sleep 0.1; kill -9 $$")
         .sh("cgi-bin/moved.sh", "printf 'Location: /page.html\\n\\n'")
         .file("page.html", "page");
-    let logged = start_json(&site, &[]);
+    // However long a loaded machine takes to tell of an exit.
+    let logged = start_json(&site, &["--cgi-exit-wait-ms-max", "1m"]);
     for (target, status) in
         [("hello.sh", 200), ("three.sh", 200), ("silent.sh", 502), ("moved.sh", 200), ("none.sh", 404)]
     {

@@ -39,6 +39,7 @@ pub(super) async fn run(shared: Rc<Shared>) {
         if shared.lines.borrow().len() <= shared.settings.buffer_bytes_max / 2 {
             shared.recovers();
         }
+        shared.settings.sink.stand_back().await;
     }
 }
 
