@@ -100,7 +100,7 @@ fn every_limit_has_a_flag_a_key_and_a_variable() {
     // Within the bounds of each, and none its default.
     let fitting = |name: &str, usual: &str| match name {
         "cgi-address-space-bytes-max" => String::from("17MiB"),
-        "cold-buffer-bytes-max" => String::from("1MiB"),
+        "cold-buffer-bytes-max" | "access-log-buffer-bytes-max" => String::from("1MiB"),
         "send-zerocopy-bytes-min" => String::from("64KiB"),
         "fields-max" => usual.get(..2).unwrap_or(usual).to_owned(),
         name if name.ends_with("body-bytes-max") => String::from("4KiB"),

@@ -233,13 +233,12 @@ async fn core_with_log(world: World, folder: &Folder, log: Option<&Path>) {
     let done = time::timeout(TASKS_MAX, world.clients_done()).await;
     assert!(done.is_ok(), "{} clients outlive the server\n{}", world.clients_left(), world.describe());
     let deadline = time::Instant::now() + TASKS_MAX;
-    let writers = usize::from(log.is_some());
-    while rt::stats().tasks > writers {
+    while rt::stats().tasks > 0 {
         assert!(time::Instant::now() < deadline, "{} tasks are left", rt::stats().tasks);
         time::sleep(Duration::from_millis(10)).await;
     }
     if let (Some(access_log), Some(log)) = (&worker.log, log) {
-        access_log.written().await;
+        access_log.finish();
         let text = std::fs::read_to_string(log).unwrap();
         let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         let names: BTreeSet<String> = records.map(|one| format!("{}/{}", one["connection"], one["request"])).collect();

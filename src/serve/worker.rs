@@ -290,6 +290,7 @@ pub(super) async fn serve(worker: Rc<Worker>, sockets: Sockets) {
     drain(&worker).await;
     if let Some(log) = &worker.log {
         let _ = rt::time::timeout(LOG_WRITTEN_MAX, log.written()).await;
+        log.close();
     }
 }
 

@@ -62,6 +62,7 @@ struct Shared {
     next: RefCell<Option<Reopened>>,
     /// It cannot keep up, or not write.
     failing: Cell<bool>,
+    closed: Cell<bool>,
     lost: Counter,
     connections: Counter,
     #[expect(clippy::vec_box, reason = "a connection takes and gives back the pointer, not the pages")]
@@ -100,6 +101,7 @@ impl AccessLog {
             writer: RefCell::default(),
             next: RefCell::default(),
             failing: Cell::new(false),
+            closed: Cell::new(false),
             lost: Counter::default(),
             connections: Counter::default(),
             spare: RefCell::default(),
@@ -134,6 +136,13 @@ impl AccessLog {
         while is_waiting() && !self.0.failing.get() {
             sleep(WRITTEN_POLL).await;
         }
+    }
+
+    /// Nobody is served any more: the writing task ends when it has nothing to write. What comes all the same waits for
+    /// [`finish`](Self::finish).
+    pub(super) fn close(&self) {
+        self.0.closed.set(true);
+        self.0.wake();
     }
 
     /// The last words: what connections that were cut have left behind, and what could not be written before. For the end of a

@@ -1,7 +1,7 @@
 //! What the cores share that write to one log: whose turn it is, and what could not be written. None of it is touched for a
 //! request; a batch takes its turn, and the rest is for trouble.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,9 @@ use crate::rt::time::sleep;
 
 /// How long a core waits for another one's write before it looks again; its records gather meanwhile.
 const TURN_POLL: Duration = Duration::from_millis(1);
+/// How long one that has had its turn stands back when others wait: they look twice meanwhile. Without it a busy core takes the
+/// next turn in the moment in which it ends this one, and another waits until its buffer is full.
+const STAND_BACK: Duration = Duration::from_millis(3);
 
 /// One log, however many cores write to it.
 #[derive(Default)]
@@ -16,6 +19,8 @@ pub(in crate::serve) struct Sink {
     /// Somebody is writing. One write to a regular file is in one piece, but a batch need not be one write: a pipe takes what it
     /// has room for, and so does a disk that fills up.
     busy: AtomicBool,
+    /// Cores that wait for their turn.
+    waiting: AtomicUsize,
     /// The last write ended inside a line that could not be taken back.
     torn: AtomicBool,
     lost: AtomicU64,
@@ -28,6 +33,15 @@ struct Trouble {
     cores: usize,
     /// What was lost before it began.
     lost_before: u64,
+}
+
+/// Counted among those who wait.
+struct Waits<'s>(&'s AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Held while a batch is written.
@@ -46,11 +60,23 @@ impl Sink {
     }
 
     pub(super) async fn turn(&self) -> Turn<'_> {
+        if let Some(turn) = self.try_turn() {
+            return turn;
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
         loop {
+            sleep(TURN_POLL).await;
             if let Some(turn) = self.try_turn() {
                 return turn;
             }
-            sleep(TURN_POLL).await;
+        }
+    }
+
+    /// After a turn: lets others have theirs.
+    pub(super) async fn stand_back(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            sleep(STAND_BACK).await;
         }
     }
 

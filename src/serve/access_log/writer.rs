@@ -19,8 +19,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const FULL_RETRY: Duration = Duration::from_millis(10);
 
 pub(super) async fn run(shared: Rc<Shared>) {
-    loop {
-        shared.work().await;
+    while shared.work().await {
         shared.move_on();
         if !shared.take_batch() {
             continue;
@@ -40,20 +39,24 @@ pub(super) async fn run(shared: Rc<Shared>) {
         if shared.lines.borrow().len() <= shared.settings.buffer_bytes_max / 2 {
             shared.recovers();
         }
+        shared.settings.sink.stand_back().await;
     }
 }
 
 impl Shared {
-    /// Waits until there is something to write, or another place to write to.
-    async fn work(&self) {
+    /// Waits until there is something to write, or another place to write to. False when there will be nothing more.
+    async fn work(&self) -> bool {
         poll_fn(|context| {
             if !self.lines.borrow().is_empty() || self.next.borrow().is_some() {
-                return Poll::Ready(());
+                return Poll::Ready(true);
+            }
+            if self.closed.get() {
+                return Poll::Ready(false);
             }
             *self.writer.borrow_mut() = Some(context.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     async fn reopened(&self) {
