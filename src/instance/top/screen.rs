@@ -106,7 +106,7 @@ impl Screen {
         let lines = [&totals[..half], &totals[half..]];
         let line = |cells: &[(&'static str, String)]| {
             let spans = cells.iter().flat_map(|(name, value)| {
-                let loud = *name == "5xx" && value != "0" || *name == "cut/s" && value != "0";
+                let loud = ["5xx", "cut/s"].contains(name) && value != "0";
                 let style = if loud { self.colour(Color::Red) } else { Style::new() };
                 [Span::styled(value.clone(), style.add_modifier(Modifier::BOLD)), Span::raw(format!(" {name}  "))]
             });
