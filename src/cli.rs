@@ -147,6 +147,7 @@ Examples:
   ucaffeine ./site                    files, and the programs in ./site/cgi-bin, on port 8080
   ucaffeine ./site -b 0.0.0.0 -p 80   the same, for everybody
   ucaffeine --explain                 what would be done here, and why
+  ucaffeine check -c site.toml        whether a start with these settings would succeed
   ucaffeine --cgi /git=/usr/lib/git-core/git-http-backend \\
             --cgi-env GIT_PROJECT_ROOT=/srv/git
 

@@ -249,7 +249,8 @@ fn answer(
             let reply = static_file(request, path, &found, &given);
             let date = date::format(now_s);
             let (version, date) = (request.version, &date);
-            let context = HeadContext { version, is_head, keep_alive, date, place: None, vary: Vary::Nothing };
+            let context =
+                HeadContext { version, is_head, keep_alive, date, place: None, vary: Vary::Nothing, challenge: None };
             match (reply.body(&context), file) {
                 (Body::File(span), Some(file)) => {
                     reply.write_head(out, &context);
@@ -309,6 +310,7 @@ fn program(
         server_port: local.map_or(80, |local| local.port()),
         server_name: &server_addr,
         https: false,
+        user: None,
     };
     let length = match request.framing {
         Framing::Length(length) => Some(length),
@@ -322,7 +324,8 @@ fn program(
 
 fn write(reply: &Reply<'_>, version: Version, is_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
     let date = date::format(unix_s());
-    let context = HeadContext { version, is_head, keep_alive, date: &date, place: None, vary: Vary::Nothing };
+    let context =
+        HeadContext { version, is_head, keep_alive, date: &date, place: None, vary: Vary::Nothing, challenge: None };
     reply.write_head(out, &context);
     if let Body::Bytes(bytes) = reply.body(&context) {
         out.extend_from_slice(bytes);

@@ -5,6 +5,8 @@
 
 mod hash;
 
+use std::collections::HashSet;
+
 use hash::Hash;
 
 /// The users of a file.
@@ -33,11 +35,12 @@ impl Users {
     /// whatever else is in it.
     pub fn parse(text: &str) -> (Users, Vec<Mistake>) {
         let (mut users, mut mistakes) = (Users::default(), Vec::new());
+        let mut names = HashSet::new();
         for (number, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
             }
-            match users.read(line) {
+            match read(line, &mut names) {
                 Ok(user) => users.list.push(user),
                 Err((column, what)) => mistakes.push(Mistake { line: number + 1, column, what }),
             }
@@ -45,21 +48,6 @@ impl Users {
         let slowest = users.list.iter().enumerate().max_by_key(|(_, (_, hash))| hash.work_us());
         users.slowest = slowest.map_or(0, |(index, _)| index);
         (users, mistakes)
-    }
-
-    fn read(&self, line: &str) -> Result<User, (usize, String)> {
-        let Some((name, rest)) = line.split_once(':') else {
-            return Err((1, "needs NAME:HASH, as htpasswd writes it".into()));
-        };
-        if name.is_empty() || name.chars().any(char::is_control) {
-            return Err((1, "the name is empty, or has control characters in it".into()));
-        }
-        if self.list.iter().any(|(other, _)| **other == *name.as_bytes()) {
-            return Err((1, "this name is there already; keep one of them".into()));
-        }
-        let column = name.chars().count() + 2;
-        let hash = Hash::parse(rest.trim_end()).map_err(|what| (column, what))?;
-        Ok((name.as_bytes().into(), hash))
     }
 
     /// How many they are.
@@ -82,6 +70,22 @@ impl Users {
             std::hint::black_box(slowest.verify(password));
         }
         is_right
+    }
+}
+
+/// A line; `names` are those of the lines before it.
+fn read<'t>(line: &'t str, names: &mut HashSet<&'t str>) -> Result<User, (usize, String)> {
+    let Some((name, rest)) = line.split_once(':') else {
+        return Err((1, "needs NAME:HASH, as htpasswd writes it".into()));
+    };
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err((1, "the name is empty, or has control characters in it".into()));
+    }
+    let column = name.chars().count() + 2;
+    let hash = Hash::parse(rest.trim_end()).map_err(|what| (column, what))?;
+    match names.insert(name) {
+        true => Ok((name.as_bytes().into(), hash)),
+        false => Err((1, "this name is there already; keep one of them".into())),
     }
 }
 

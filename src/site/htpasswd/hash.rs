@@ -74,7 +74,7 @@ impl Hash {
         }
     }
 
-    /// About how long [`Hash::verify`] takes, in microseconds: measured on one machine, and good for comparing.
+    /// About how long [`Hash::verify`] takes, in microseconds: a rule of thumb, and good for comparing.
     pub(super) fn work_us(&self) -> u64 {
         match self {
             Hash::Bcrypt { cost, .. } => 50 << cost,
