@@ -38,7 +38,10 @@ mod tests {
     use super::super::{Given, Layer, Origin};
     use super::*;
 
-    fn config(said: &[(&'static str, &str)]) -> Config {
+    /// What was said: names and values.
+    type Said = &'static [(&'static str, &'static str)];
+
+    fn config(said: Said) -> Config {
         let mut flags = Layer::default();
         for (name, text) in said {
             flags.add(name, Given { text: text.into(), origin: Origin::Flag(format!("--{name}")) });
@@ -49,7 +52,7 @@ mod tests {
     #[test]
     fn what_cannot_change_is_told_by_name() {
         let started = config(&[("path", "/"), ("port", "80")]);
-        let table: [(&[(&str, &str)], &[&str]); 6] = [
+        let table: [(Said, &[&str]); 6] = [
             (&[("path", "/"), ("port", "80")], &[]),
             (&[("path", "/tmp"), ("port", "80"), ("log-level", "debug"), ("idle-ms-max", "1s")], &[]),
             (&[("path", "/"), ("port", "81")], &["port"]),

@@ -23,6 +23,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The sites for a root of the default one.
 type SitesAt = Box<dyn Fn(&Path) -> Vec<SiteConfig> + Send + Sync>;
 
+/// Runs something by itself.
+type Alone = Box<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
 /// What the commands work on.
 pub(crate) struct Desk {
     pub(crate) server: Arc<Server>,
@@ -35,7 +38,7 @@ pub(crate) struct Desk {
     /// Opens the logs again.
     pub(crate) reopen_logs: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Runs this while nothing else changes what is served.
-    pub(crate) alone: Box<dyn Fn(&mut dyn FnMut()) + Send + Sync>,
+    pub(crate) alone: Alone,
     /// Reads the configuration again: what needs a restart, or what is wrong with it.
     pub(crate) reload: Box<dyn Fn() -> Result<Vec<&'static str>, Vec<String>> + Send + Sync>,
     /// Has another process take over; its number, or why it does not.
