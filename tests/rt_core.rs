@@ -493,7 +493,8 @@ fn busy_tasks_do_not_starve_the_kernel() {
 #[test]
 fn short_waits_end() {
     on_core(small(), || async {
-        for order in [[1, 2, 3, 4, 5, 6, 7, 8, 9, 12], [12, 9, 8, 7, 6, 5, 4, 3, 2, 1], [5, 1, 9, 1, 3, 12, 2, 2, 7, 4]] {
+        for order in [[1, 2, 3, 4, 5, 6, 7, 8, 9, 12], [12, 9, 8, 7, 6, 5, 4, 3, 2, 1], [5, 1, 9, 1, 3, 12, 2, 2, 7, 4]]
+        {
             let waits: Vec<_> = order
                 .into_iter()
                 .map(|ms| {

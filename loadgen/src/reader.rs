@@ -183,12 +183,7 @@ impl Reader {
         self.state != State::Head || !self.split.is_empty()
     }
 
-    fn head<'i>(
-        &mut self,
-        heads: &mut Heads,
-        input: &mut &'i [u8],
-        to_head: bool,
-    ) -> Result<Option<Part<'i>>, Fault> {
+    fn head<'i>(&mut self, heads: &mut Heads, input: &mut &'i [u8], to_head: bool) -> Result<Option<Part<'i>>, Fault> {
         while !input.is_empty() {
             let Some(head) = self.whole_head(heads, input)? else { return Ok(None) };
             if head.status < 200 {

@@ -18,6 +18,6 @@ pub mod sched;
 pub mod signal;
 pub(crate) mod socket;
 pub mod spawn;
-mod standing;
 pub(crate) mod sqe;
+mod standing;
 pub(crate) mod user;
