@@ -159,6 +159,8 @@ pub(super) struct Shared<'c> {
     exit: Cell<Option<(ExitStatus, Millis)>>,
     /// The script is gone and somebody else holds its stdout: what was written is all.
     pub(super) stdout_held: Cell<bool>,
+    /// All of its output, where that was known from the start.
+    pub(super) said: Cell<Option<Vec<u8>>>,
 }
 
 impl<'c> Shared<'c> {
@@ -175,6 +177,7 @@ impl<'c> Shared<'c> {
             finished_ms: Cell::new(None),
             exit: Cell::new(None),
             stdout_held: Cell::new(false),
+            said: Cell::new(None),
         }
     }
 
@@ -225,7 +228,7 @@ pub(super) async fn run(
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
     let supervised = supervise(&shared, worker, &ward, stream);
     let fed = body::feed(&shared, worker, stream, input, stdin);
-    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer, None);
+    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {
         let _ = errors.poll_ended(context);
@@ -266,8 +269,9 @@ pub(super) async fn report(
     let LastWords { output, status } = last_words;
     let shared = Shared::new(conn, worker.now_ms());
     shared.exit.set(Some((status, worker.now_ms())));
+    shared.said.set(Some(output));
     let stream = transport.stream();
-    let forwarded = output::forward(&shared, worker, call, stdout, stream, out, timer, Some(output)).await;
+    let forwarded = output::forward(&shared, worker, call, stdout, stream, out, timer).await;
     let (leave, outcome) = conclude(forwarded, &shared, worker, call);
     ward.dismiss(Errors::none(), Rc::clone(&call.journal), Some(status), leave);
     close_after_failure(link, &outcome);
