@@ -125,7 +125,8 @@ fn configure(
 ) -> Result<(Config, Option<run::Instance>), Unfit> {
     let instance = run::instance(&typed, environment, arrival).map_err(Unfit::Failed)?;
     let defaults = instance.as_ref().map(run::Instance::defaults).unwrap_or_default();
-    let config = Config::resolve(typed.flags, typed.file, environment, defaults).map_err(Unfit::Problems)?;
+    let mut config = Config::resolve(typed.flags, typed.file, environment, defaults).map_err(Unfit::Problems)?;
+    config.options.inject = typed.inject;
     Ok((config, instance))
 }
 

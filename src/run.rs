@@ -144,7 +144,8 @@ impl Instance {
         else {
             return Ok(());
         };
-        let failed = |error: io::Error| Failed::new(format!("cannot give the folder of {} away: {error}", self.name));
+        let failed =
+            |error: io::Error| Failed::new(format!("cannot give the folder of {} away: {error}", self.home.name));
         lock.hand_over(user.uid(), user.gid()).map_err(failed)
     }
 

@@ -149,7 +149,7 @@ impl Lock {
 
     /// What a former process of this instance held, and has given to us.
     pub(crate) fn given(folders: &Folders, name: &Name, held: OwnedFd) -> Lock {
-        Lock { file: File::from(held), folder: folders.run(name) }
+        Lock { file: File::from(held), folder: folders.run(name), given: None }
     }
 
     /// The descriptor by which it is held: as long as anybody has one.

@@ -155,10 +155,10 @@ impl Ring {
             End::Own => false,
             End::Arm(entry, user_data) => {
                 let is_queued = self.push(entry).is_ok();
-                is_queued || {
+                if !is_queued {
                     self.standing.is_over(user_data);
-                    false
                 }
+                is_queued
             }
         };
         if stands { Wait::For { completions: 1, timeout: None } } else { wait }

@@ -163,6 +163,8 @@ pub(super) struct Shared<'c> {
     exited: Cell<Option<Instant>>,
     /// The script is gone and somebody else holds its stdout: what was written is all.
     pub(super) stdout_held: Cell<bool>,
+    /// All of its output, where that was known from the start.
+    pub(super) said: Cell<Option<Vec<u8>>>,
 }
 
 impl<'c> Shared<'c> {
@@ -181,6 +183,7 @@ impl<'c> Shared<'c> {
             finished_ms: Cell::new(None),
             exit: Cell::new(None),
             stdout_held: Cell::new(false),
+            said: Cell::new(None),
         }
     }
 
@@ -243,7 +246,7 @@ pub(super) async fn run(
     // Polled in this order, each time anything happens: what the supervisor notices, the others see at once.
     let supervised = supervise(&shared, worker, &call.cgi, &ward, stream);
     let fed = body::feed(&shared, worker, &call.sites.limits, stream, input, stdin);
-    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer, None);
+    let forwarded = output::forward(&shared, worker, call, &stdout, stream, out, timer);
     let mut errors = Errors::new(stderr, Rc::clone(&call.journal));
     let logged = poll_fn(|context| {
         let _ = errors.poll_ended(context);
@@ -288,8 +291,9 @@ pub(super) async fn report(
     let LastWords { output, status } = last_words;
     let shared = Shared::new(conn, worker.now_ms(), since);
     shared.exit.set(Some((status, worker.now_ms())));
+    shared.said.set(Some(output));
     let stream = transport.stream();
-    let forwarded = output::forward(&shared, worker, call, stdout, stream, out, timer, Some(output)).await;
+    let forwarded = output::forward(&shared, worker, call, stdout, stream, out, timer).await;
     let (leave, outcome) = conclude(forwarded, &shared, worker, call);
     let script = shared.end();
     link.conn.ran(script);

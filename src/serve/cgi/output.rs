@@ -35,8 +35,7 @@ pub(super) enum Forwarded {
     ClientGone,
 }
 
-/// Reads stdout to its end and sends what it means. `said`: all of the output, where that is known already.
-#[expect(clippy::too_many_arguments, reason = "the parts of a link, each borrowed by itself")]
+/// Reads stdout to its end and sends what it means.
 pub(super) async fn forward(
     shared: &Shared<'_>,
     worker: &Worker,
@@ -45,8 +44,8 @@ pub(super) async fn forward(
     stream: &TcpStream,
     out: &mut Vec<u8>,
     timer: &mut Sleep,
-    said: Option<Vec<u8>>,
 ) -> Forwarded {
+    let said = shared.said.take();
     // All of the output is in `head`.
     let mut is_all = said.is_some();
     let mut is_news = is_all;
