@@ -93,6 +93,12 @@ pub fn rates(differences: &[[Difference; 2]], margins: &Margins, rules: &Rules, 
     for _ in 0..rounds {
         let (mut first, mut second) = (Vec::with_capacity(rules.pairs), Vec::new());
         let verdict = loop {
+            // Nothing is decided from fewer.
+            while first.len() < rules.early || (first.len() == rules.pairs && (1..rules.early).contains(&second.len()))
+            {
+                let drawn = differences[rng.below(differences.len() as u64) as usize][rng.below(2) as usize];
+                if first.len() < rules.early { first.push(drawn) } else { second.push(drawn) }
+            }
             let batch = match next(&first, &second, margins, rules) {
                 Step::Over(verdict) => break verdict,
                 Step::Measure(Batch::First) => &mut first,

@@ -276,7 +276,7 @@ mod tests {
         let window = |stalled: bool, duration_ns: u64| {
             let mut hist = Hist::durations();
             for n in 0..1_000_u64 {
-                let tail = if n % 50 == 0 { 200_000 } else { 0 };
+                let tail = if n.is_multiple_of(50) { 200_000 } else { 0 };
                 hist.record(20_000 + tail + if stalled { 5_000_000 } else { 0 });
             }
             Interval {
