@@ -97,6 +97,11 @@ impl Registry {
         let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
         if count == 0 {
             self.owed.set(self.owed.get() + 1);
+            // Those that are silent must see by themselves when their time is over.
+            let newcomers = seats.iter_mut().filter(|seat| matches!(seat.state, State::Newcomer { .. }));
+            let woken: Vec<Waker> = newcomers.filter_map(|seat| seat.waker.take()).collect();
+            drop(seats);
+            woken.into_iter().for_each(Waker::wake);
             return;
         }
         idle.select_nth_unstable(count - 1);
@@ -157,6 +162,12 @@ impl SeatGuard<'_> {
             self.registry.make_room(now_ms);
         }
         None
+    }
+
+    /// It is a newcomer, and by now newcomers are owed room: [`idle`](Self::idle) has something else to say.
+    pub(super) fn is_to_look_again(&self) -> bool {
+        let state = self.registry.seats.borrow()[self.seat as usize].state;
+        matches!(state, State::Newcomer { .. }) && self.registry.owed.get() > 0
     }
 
     /// Bytes have come. If it was to go, another has to, later.
@@ -226,7 +237,10 @@ mod tests {
         let registry = full();
         let silent = registry.sit(0);
         assert_eq!(silent.idle(1), None);
+        assert!(!silent.is_to_look_again());
         registry.make_room(5);
+        assert!(silent.is_to_look_again());
+        assert_eq!(silent.idle(6), Some(NEWCOMER_MS_MIN));
         let last = registry.sit(5);
         assert_eq!(last.idle(6), Some(5 + NEWCOMER_MS_MIN), "for whom nobody has gone");
         assert!(!is_told_to_go(&silent) && !is_told_to_go(&last), "both are new");
