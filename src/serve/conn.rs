@@ -243,6 +243,7 @@ fn receive(
     async move {
         let idle = link.conn.is_between_requests();
         let grace = if idle { seat.idle(worker.now_ms()) } else { None };
+        let has_looked = grace.is_some();
         link.input.release();
         link.timer.reset(Instant::from_millis(grace.map_or(until, |over| over.min(until))));
         let received = poll_fn(|context| {
@@ -262,6 +263,9 @@ fn receive(
                     return Poll::Ready(Err(Cut));
                 }
                 link.timer.reset(Instant::from_millis(until.min(last)));
+            }
+            if idle && !has_looked && seat.is_to_look_again() {
+                return Poll::Ready(Ok(None));
             }
             // Late, or no newcomer any more: what that means is for `http` to say, at the next step.
             match link.timer.poll_expired(context) {

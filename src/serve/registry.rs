@@ -82,7 +82,7 @@ impl Registry {
 
     /// A connection has come. When the descriptor table is filling up, the longest-idle others make room: better than to
     /// keep the newcomer waiting for somebody who has nothing to say.
-    pub(super) fn make_room(&self) {
+    pub(super) fn make_room(&self, now_ms: u64) {
         if !(self.is_filling)() {
             return;
         }
@@ -90,12 +90,18 @@ impl Registry {
         let mut idle: Vec<(u64, usize)> = (seats.iter().enumerate())
             .filter_map(|(index, seat)| match seat.state {
                 State::Idle { since_ms } => Some((since_ms, index)),
+                State::Newcomer { since_ms } if now_ms >= since_ms + NEWCOMER_MS_MIN => Some((since_ms, index)),
                 State::Busy | State::Newcomer { .. } | State::Evicted => None,
             })
             .collect();
         let count = (idle.len() / 8).clamp(1, EVICTED_AT_ONCE_MAX).min(idle.len());
         if count == 0 {
             self.owed.set(self.owed.get() + 1);
+            // Those that are silent must see by themselves when their time is over.
+            let newcomers = seats.iter_mut().filter(|seat| matches!(seat.state, State::Newcomer { .. }));
+            let woken: Vec<Waker> = newcomers.filter_map(|seat| seat.waker.take()).collect();
+            drop(seats);
+            woken.into_iter().for_each(Waker::wake);
             return;
         }
         idle.select_nth_unstable(count - 1);
@@ -137,31 +143,31 @@ impl Registry {
 }
 
 impl SeatGuard<'_> {
-    /// The connection waits for a request. If that is its first, it has until the moment that is returned before it counts as
-    /// idle; then this is to be called again.
+    /// The connection waits for a request. If that is its first, and newcomers are owed room, the moment at which this is to be
+    /// called again is returned: nobody else may come who would look. Where nobody is owed anything, it costs no timer.
     pub(super) fn idle(&self, now_ms: u64) -> Option<u64> {
+        let owed = self.registry.owed.get();
         let mut seats = self.registry.seats.borrow_mut();
         let state = &mut seats[self.seat as usize].state;
-        let since_ms = match *state {
+        match *state {
             State::Newcomer { since_ms } if now_ms < since_ms + NEWCOMER_MS_MIN => {
-                return Some(since_ms + NEWCOMER_MS_MIN);
+                return (owed > 0).then_some(since_ms + NEWCOMER_MS_MIN);
             }
-            State::Newcomer { since_ms } | State::Idle { since_ms } => since_ms,
-            State::Busy | State::Evicted => now_ms,
-        };
-        *state = State::Idle { since_ms };
+            State::Newcomer { since_ms } | State::Idle { since_ms } => *state = State::Idle { since_ms },
+            State::Busy | State::Evicted => *state = State::Idle { since_ms: now_ms },
+        }
         drop(seats);
-        self.pay();
+        if owed > 0 {
+            self.registry.owed.set(owed - 1);
+            self.registry.make_room(now_ms);
+        }
         None
     }
 
-    /// Newcomers for whom nobody was idle are owed that somebody goes.
-    fn pay(&self) {
-        let owed = self.registry.owed.get();
-        if owed > 0 {
-            self.registry.owed.set(owed - 1);
-            self.registry.make_room();
-        }
+    /// It is a newcomer, and by now newcomers are owed room: [`idle`](Self::idle) has something else to say.
+    pub(super) fn is_to_look_again(&self) -> bool {
+        let state = self.registry.seats.borrow()[self.seat as usize].state;
+        matches!(state, State::Newcomer { .. }) && self.registry.owed.get() > 0
     }
 
     /// Bytes have come. If it was to go, another has to, later.
@@ -212,14 +218,17 @@ mod tests {
     fn the_longest_idle_goes_and_no_newcomer() {
         let registry = full();
         let seats: Vec<_> = (0..4).map(|_| registry.sit(0)).collect();
-        assert_eq!(seats[0].idle(10), Some(NEWCOMER_MS_MIN), "it has come and not asked");
+        assert_eq!(seats[0].idle(10), None, "nobody is owed anything: no timer");
         for (seat, now_ms) in seats[1..].iter().zip([30, 20, 40]) {
             seat.busy();
             assert_eq!(seat.idle(now_ms), None);
         }
-        registry.make_room();
+        registry.make_room(50);
         let told: Vec<bool> = seats.iter().map(is_told_to_go).collect();
         assert_eq!(told, [false, false, true, false]);
+        // After a second without a request it is as idle as any, and the longest.
+        registry.make_room(NEWCOMER_MS_MIN);
+        assert!(is_told_to_go(&seats[0]));
     }
 
     /// Silent ones make room when their time is over, without that anybody else comes: nobody does, the table being full.
@@ -227,13 +236,17 @@ mod tests {
     fn who_comes_and_is_silent_goes_in_the_end() {
         let registry = full();
         let silent = registry.sit(0);
-        let asking = registry.sit(5);
-        assert_eq!((silent.idle(1), asking.idle(6)), (Some(NEWCOMER_MS_MIN), Some(5 + NEWCOMER_MS_MIN)));
-        registry.make_room();
-        assert!(!is_told_to_go(&silent) && !is_told_to_go(&asking), "both are new");
-        asking.busy();
-        assert_eq!(silent.idle(NEWCOMER_MS_MIN), None);
-        assert!(is_told_to_go(&silent), "it was owed");
+        assert_eq!(silent.idle(1), None);
+        assert!(!silent.is_to_look_again());
+        registry.make_room(5);
+        assert!(silent.is_to_look_again());
+        assert_eq!(silent.idle(6), Some(NEWCOMER_MS_MIN));
+        let last = registry.sit(5);
+        assert_eq!(last.idle(6), Some(5 + NEWCOMER_MS_MIN), "for whom nobody has gone");
+        assert!(!is_told_to_go(&silent) && !is_told_to_go(&last), "both are new");
+        assert_eq!(last.idle(5 + NEWCOMER_MS_MIN), None);
+        assert!(is_told_to_go(&silent), "it was owed, and is the longest here");
+        assert!(!is_told_to_go(&last));
         assert_eq!(registry.owed.get(), 0);
     }
 
@@ -243,12 +256,12 @@ mod tests {
         let seat = registry.sit(0);
         seat.busy();
         seat.idle(1);
-        registry.make_room();
+        registry.make_room(2);
         assert!(is_told_to_go(&seat));
         seat.busy();
         assert!(!is_told_to_go(&seat));
         assert_eq!(registry.owed.get(), 1);
-        assert_eq!(seat.idle(2), None);
+        assert_eq!(seat.idle(3), None);
         assert!(is_told_to_go(&seat), "when it is idle again");
     }
 }

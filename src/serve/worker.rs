@@ -252,7 +252,7 @@ impl Worker {
     /// With `forwards` the connection begins with a PROXY header.
     fn welcome(self: &Rc<Self>, stream: TcpStream, forwards: bool) {
         self.metrics.connections.add(1);
-        self.registry.make_room();
+        self.registry.make_room(self.now_ms());
         rt::spawn_detached(conn::run(stream, Rc::clone(self), forwards));
     }
 
