@@ -67,6 +67,10 @@ struct Shared {
     closed: Cell<bool>,
     lost: Counter,
     connections: Counter,
+    #[expect(
+        clippy::vec_box,
+        reason = "they come from connections and go back to them, box and all, without an allocation"
+    )]
     spare: RefCell<Vec<Box<Pages>>>,
 }
 
