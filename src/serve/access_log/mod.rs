@@ -65,7 +65,10 @@ struct Shared {
     closed: Cell<bool>,
     lost: Counter,
     connections: Counter,
-    #[expect(clippy::vec_box, reason = "a connection takes and gives back the pointer, not the pages")]
+    #[expect(
+        clippy::vec_box,
+        reason = "they come from connections and go back to them, box and all, without an allocation"
+    )]
     spare: RefCell<Vec<Box<Pages>>>,
 }
 
