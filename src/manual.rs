@@ -28,12 +28,13 @@ fn the_page_of_the_file_is_as_the_settings_are() {
 #[test]
 fn every_flag_that_the_text_names_exists() {
     let mut known: BTreeSet<String> = BTreeSet::from(["help".into(), "version".into()]);
-    for command in [cli::command(), rehearse::command()] {
+    for command in [cli::command(), rehearse::command(), cli::top::command()] {
         let long = command.get_arguments().flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default());
         known.extend(long.map(str::to_owned));
     }
-    for text in
-        [DESCRIPTION, PROGRAMS, INSTANCES, FILE_DESCRIPTION, EXAMPLES].into_iter().chain(SIGNALS.map(|(_, text)| text))
+    for text in [DESCRIPTION, PROGRAMS, CHECK, INSTANCES, FILE_DESCRIPTION, EXAMPLES]
+        .into_iter()
+        .chain(SIGNALS.map(|(_, text)| text))
     {
         for flag in text.split("--").skip(1) {
             let name: String = flag.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
@@ -55,6 +56,9 @@ fn program() -> Page {
         .subcommands("ucaffeine", &cli::command())
         .subcommand("ucaffeine cgi-env URL-PATH [DIR] [FLAGS] [-- REQUEST]", &rehearse::command())
         .text(PROGRAMS)
+        .subcommand("ucaffeine top -n NAME [FLAGS]", &cli::top::command())
+        .section("CHECKING")
+        .text(CHECK)
         .section("INSTANCES")
         .text(INSTANCES)
         .section("SIGNALS");
@@ -129,9 +133,13 @@ fn meaning(setting: &Setting) -> String {
 const SYNOPSIS: &str = "\
 `ucaffeine` [<DIR>] [<flags>]
 
-`ucaffeine` `-n` <NAME> {`-D` | `-s` | `-l` | `-d` <FILE|DIR> | `--rollback` | `--reset-logs` | `--reopen-logs`} [<flags>]
+`ucaffeine` `-n` <NAME> {`-D` | `-s` | `-l` | `-d` <FILE|DIR> | `--rollback` | `--reload` | `--upgrade` | `--reset-logs` | `--reopen-logs`} [<flags>]
 
 `ucaffeine` `-L` [`--json`]
+
+`ucaffeine` `check` [<DIR>] [<flags>]
+
+`ucaffeine` `top` `-n` <NAME> [<flags>]
 
 `ucaffeine` `cgi-env` <URL-PATH> [<DIR>] [<flags>] [`--` <request>]";
 
@@ -156,6 +164,10 @@ const PROGRAMS: &str = "\
 Nothing is listened on and nothing is served. The program's own standard error goes to standard error. \
 It exits with 0 when a client would get the program's reply, and with 1 when it would get one of the server's own.";
 
+const CHECK: &str = "\
+`ucaffeine check` takes the flags of a server, says what would keep a start with them from succeeding, one line each, and starts nothing. \
+It exits with 0, or with 3. Hosts, settings for some paths only, and passwords are said in the file of `--config`.";
+
 const INSTANCES: &str = "\
 A server with a name is an instance. `-D` starts it in the background and returns when it serves, or says why it does not, with the \
 exit status that it would have had in the foreground. Unless it is told otherwise it serves its own folder, and has its own log, \
@@ -166,17 +178,25 @@ what is left of one that was killed is cleaned up by the next command that meets
 
 `-d` puts a file or folder into the instance's folder, in one step: a request is answered from what was there before, or from what is \
 there then, and a running instance needs no restart. An executable file goes to <cgi-bin>, any other to the top, and a folder takes the \
-place of everything, unless `--to` says otherwise. `--rollback` goes back to the release before.";
+place of everything, unless `--to` says otherwise. `--rollback` goes back to the release before.
 
-const SIGNALS: [(&str, &str); 3] = [
+`--reload` has it read its configuration again, without dropping a request; what needs a restart is named, and a configuration that is \
+wrong changes nothing. `--upgrade` has a new process of the binary take its place, without refusing a connection.";
+
+const SIGNALS: [(&str, &str); 5] = [
     (
         "SIGINT, SIGTERM",
         "The listeners close, and what is in flight may finish, for `--drain-ms-max` at most. A second one cuts what is left.",
     ),
     (
+        "SIGHUP",
+        "The configuration is read again, as with `--reload`. When the terminal that it was started at is closed, it stops instead.",
+    ),
+    (
         "SIGUSR1",
         "The logs are opened again, after they were moved away: the access log, and the log of an instance in the background.",
     ),
+    ("SIGUSR2", "A new process of the binary takes its place, as with `--upgrade`."),
     (
         "SIGXFSZ",
         "Nothing: a log that has come to its limit of size (`setrlimit`(2)) is an error of that log, and serving goes on.",

@@ -36,7 +36,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Top
     Ok(Top { name, show, every: matches.get_one("interval").copied().unwrap_or_default() })
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let switch =
         |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     Command::new("ucaffeine top")

@@ -307,7 +307,7 @@ impl<'a> Answer<'a> {
         origin: Option<&'a Origin>,
     ) -> Answer<'a> {
         let client = origin.map(|origin| origin.client(request, &worker.options.trusted)).unwrap_or_default();
-        let index = sites.hosts.find(client.host.unwrap_or(request.host));
+        let index = sites.hosts.find(request.host);
         Answer { worker, sites, request, origin, client, index, user: OnceCell::new() }
     }
 
