@@ -16,6 +16,7 @@ pub struct Server {
     user_ticks: u64,
     system_ticks: u64,
     run_ns: Option<u64>,
+    wait_ns: Option<u64>,
     switches: u64,
     rss_bytes: u64,
     core: Option<u32>,
@@ -59,9 +60,10 @@ impl Server {
             let mut threads_ns = 0;
             server.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
             for thread in entries(&format!("/proc/{process}/task")) {
-                if let Some(ns) = run_ns(process, thread) {
-                    *server.run_ns.get_or_insert(0) += ns;
-                    threads_ns += ns;
+                if let Some((run_ns, wait_ns)) = scheduled(process, thread) {
+                    *server.run_ns.get_or_insert(0) += run_ns;
+                    *server.wait_ns.get_or_insert(0) += wait_ns;
+                    threads_ns += run_ns;
                 }
                 let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
                 server.switches += number_of(&status, "voluntary_ctxt_switches:").unwrap_or(0);
@@ -98,6 +100,7 @@ impl Server {
             user_ns,
             system_ns: cpu_ns.saturating_sub(user_ns),
             run_ns: self.run_ns.zip(before.run_ns).map(|(after, before)| after.saturating_sub(before)),
+            wait_ns: self.wait_ns.zip(before.wait_ns).map(|(after, before)| after.saturating_sub(before)),
             context_switches: self.switches.saturating_sub(before.switches),
             rss_bytes: self.rss_bytes,
             core: self.core.filter(|core| before.core == Some(*core)),
@@ -193,9 +196,12 @@ fn parent(process: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// How long a thread was on a CPU: the first number of its schedstat (the kernel's Documentation/scheduler/sched-stats.rst).
-fn run_ns(process: u32, thread: u32) -> Option<u64> {
-    read(&format!("/proc/{process}/task/{thread}/schedstat"))?.split_whitespace().next()?.parse().ok()
+/// How long a thread was on a CPU, and how long it waited for one: the first numbers of its schedstat (the kernel's
+/// Documentation/scheduler/sched-stats.rst).
+fn scheduled(process: u32, thread: u32) -> Option<(u64, u64)> {
+    let text = read(&format!("/proc/{process}/task/{thread}/schedstat"))?;
+    let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
 }
 
 /// A process and what descends from it.
