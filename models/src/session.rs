@@ -309,6 +309,7 @@ fn program(
         server_port: local.map_or(80, |local| local.port()),
         server_name: &server_addr,
         https: false,
+        hearsay: false,
     };
     let length = match request.framing {
         Framing::Length(length) => Some(length),
