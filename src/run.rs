@@ -222,8 +222,10 @@ fn serve(
         // What the service manager passes is what is listened on.
         config.options.listen = kept;
     }
-    let asked: Vec<&Listen> = config.options.listen.iter().chain(&config.options.metrics).collect();
-    let is_taken = |one: &&Listener| asked.contains(&&one.asked);
+    let is_taken = |one: &&Listener| match one.for_metrics {
+        true => config.options.metrics.as_ref() == Some(&one.asked),
+        false => config.options.listen.contains(&one.asked),
+    };
     let taken: Vec<Listen> = listeners.iter().filter(is_taken).map(|one| one.asked.clone()).collect();
     // A deploy may bring scripts to an instance that has none.
     if instance.is_some() || config.options.sites.iter().any(|site| !site.mounts.is_empty()) {

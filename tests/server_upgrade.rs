@@ -75,6 +75,26 @@ fn six_upgrades_under_load_refuse_reset_and_cut_nobody() {
     assert!(!home.run_folder("a").exists(), "the name is free");
 }
 
+#[test]
+fn metrics_are_told_where_they_were() {
+    let home = Home::new();
+    home.content("a", "index.html", "home");
+    // Both with port 0: the same words for two sockets.
+    let started = home.run(["-D", "-n", "a", "-p", "0", "--metrics", "127.0.0.1:0"]).expect(0);
+    let addr = started.addr();
+    let metrics =
+        started.stdout.lines().find_map(|line| line.strip_prefix("metrics http://")?.strip_suffix("/metrics"));
+    let metrics: SocketAddr = metrics.expect("where they are").parse().expect("an address");
+    for _ in 0..2 {
+        home.run(["--upgrade", "-n", "a"]).expect(0);
+        assert_eq!(Client::connect(addr).get("/").expect(200).text(), "home");
+        let told = Client::connect(metrics).get("/metrics").expect(200).text().to_owned();
+        assert!(told.contains("ucaffeine_build_info"), "{told}");
+        assert_eq!(Client::connect(metrics).get("/readyz").expect(200).status, 200);
+    }
+    home.run(["-s", "-n", "a"]).expect(0);
+}
+
 /// A binary of our own, which can be replaced.
 fn binary(home: &Home) -> PathBuf {
     let at = home.path().join("bin/ucaffeine");

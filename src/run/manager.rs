@@ -65,7 +65,7 @@ pub(crate) fn passed(environment: &Environment) -> Result<Vec<Listener>, Failed>
             Err(error) => return Err(refused(format!("{}: {error}", name(index)))),
         };
         tracing::info!("{bound} is the service manager's socket {:?}; all cores accept on it", name(index));
-        Ok(Listener { asked: bound.clone(), bound, kept: true, sockets: vec![socket] })
+        Ok(Listener { asked: bound.clone(), bound, kept: true, for_metrics: false, sockets: vec![socket] })
     };
     sockets.into_iter().enumerate().map(listener).collect()
 }

@@ -277,6 +277,7 @@ fn give(line: &OwnedFd, estate: &Estate) -> io::Result<()> {
     let address = |listener: &Listener| {
         json!({
             "asked": from_listen(&listener.asked), "bound": from_listen(&listener.bound), "kept": listener.kept,
+            "for_metrics": listener.for_metrics,
             "sockets": listener.sockets.len(),
         })
     };
@@ -310,6 +311,8 @@ fn take(line: &OwnedFd) -> io::Result<Estate> {
             asked: to_listen(&address["asked"])?,
             bound: to_listen(&address["bound"])?,
             kept: address["kept"].as_bool()?,
+            // Who is older has none.
+            for_metrics: address["for_metrics"].as_bool().unwrap_or(false),
             sockets: all.by_ref().take(count(address)).collect(),
         })
     };
@@ -381,9 +384,10 @@ mod tests {
             let socket = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().into();
             (0..count).map(|_| socket()).collect::<Vec<OwnedFd>>()
         };
-        let many = Listener { asked: tcp(0), bound: tcp(8080), kept: false, sockets: sockets(300) };
+        let many = Listener { asked: tcp(0), bound: tcp(8080), kept: false, for_metrics: false, sockets: sockets(300) };
         let path = Listen::Unix(OsString::from_vec(b"/run/\xff".to_vec()).into());
-        let one = Listener { asked: path.clone(), bound: path.clone(), kept: true, sockets: sockets(1) };
+        let one =
+            Listener { asked: path.clone(), bound: path.clone(), kept: true, for_metrics: true, sockets: sockets(1) };
         let estate = Estate { listeners: vec![many, one], lock: Some(File::open("/dev/null").unwrap().into()) };
         let inodes = |estate: &Estate| -> Vec<u64> {
             let sockets = estate.listeners.iter().flat_map(|listener| &listener.sockets);
@@ -394,6 +398,7 @@ mod tests {
         assert_eq!(inodes(&taken), inodes(&estate));
         assert_eq!((&taken.listeners[0].asked, &taken.listeners[0].bound), (&tcp(0), &tcp(8080)));
         assert_eq!((&taken.listeners[1].asked, taken.listeners[1].kept), (&path, true));
+        assert_eq!((taken.listeners[0].for_metrics, taken.listeners[1].for_metrics), (false, true));
         drop(ours);
         assert!(take(&theirs).is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof));
     }

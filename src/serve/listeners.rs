@@ -23,6 +23,8 @@ pub struct Listener {
     pub bound: Listen,
     /// Somebody else keeps it, too (a service manager): it goes on listening without us.
     pub kept: bool,
+    /// It is for those who watch the server: [`Options::metrics`].
+    pub for_metrics: bool,
     /// One for each core; or one for all, where `kept` or a Unix socket.
     pub sockets: Vec<OwnedFd>,
 }
@@ -60,11 +62,12 @@ pub(super) fn listen_all(
             let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
             StartError::Bind { listen: listen.clone(), error, holder }
         };
-        let listener = match handed.iter().position(|handed| handed.asked == *listen) {
+        let is_it = |handed: &Listener| !handed.for_metrics && handed.asked == *listen;
+        let listener = match handed.iter().position(is_it) {
             Some(index) => handed.remove(index),
             None => bind(listen, backlog, cores).map_err(failed)?,
         };
-        let Listener { asked, bound, kept, sockets: all } = listener;
+        let Listener { asked, bound, kept, sockets: all, .. } = listener;
         let all = share_out(all, &bound, kept, backlog, cores).map_err(failed)?;
         addresses.push(Address { asked, bound, kept });
         for (index, socket) in all.into_iter().enumerate() {
@@ -83,7 +86,8 @@ pub(super) fn listen_for_metrics(listen: &Listen, handed: &mut Vec<Listener>) ->
         let holder = holder::of(listen).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
         StartError::Bind { listen: listen.clone(), error, holder }
     };
-    let given = handed.iter().position(|handed| handed.asked == *listen && !handed.sockets.is_empty());
+    let is_it = |handed: &Listener| handed.for_metrics && handed.asked == *listen && !handed.sockets.is_empty();
+    let given = handed.iter().position(is_it);
     let mut listener = match given {
         Some(index) => handed.remove(index),
         None => bind(listen, METRICS_BACKLOG, 1).map_err(failed)?,
@@ -102,7 +106,7 @@ fn bind(listen: &Listen, backlog: i32, cores: usize) -> io::Result<Listener> {
         }
         Listen::Unix(path) => (listen.clone(), vec![net::listen_unix(path, backlog)?]),
     };
-    Ok(Listener { asked: listen.clone(), bound, kept: false, sockets })
+    Ok(Listener { asked: listen.clone(), bound, kept: false, for_metrics: false, sockets })
 }
 
 /// At least one for each core, and every one that there is.
@@ -136,6 +140,7 @@ pub(super) fn gather(addresses: &[Address], of_cores: Vec<Sockets>) -> Vec<Liste
             asked: asked.clone(),
             bound: bound.clone(),
             kept: *kept,
+            for_metrics: false,
             sockets: Vec::new(),
         })
         .collect();

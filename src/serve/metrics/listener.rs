@@ -81,7 +81,8 @@ impl Listener {
     /// EMFILE.
     pub(in crate::serve) fn give(&self) -> io::Result<listeners::Listener> {
         let sockets = vec![self.socket.try_clone()?];
-        Ok(listeners::Listener { asked: self.asked.clone(), bound: self.bound.clone(), kept: false, sockets })
+        let (asked, bound) = (self.asked.clone(), self.bound.clone());
+        Ok(listeners::Listener { asked, bound, kept: false, for_metrics: true, sockets })
     }
 
     /// Accepts nobody any more: what waits in the backlog is left to whoever has the socket, too.
