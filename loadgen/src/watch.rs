@@ -13,6 +13,7 @@ pub struct Server {
     user_ticks: u64,
     system_ticks: u64,
     run_ns: Option<u64>,
+    wait_ns: Option<u64>,
     switches: u64,
     rss_bytes: u64,
     core: Option<u32>,
@@ -47,8 +48,9 @@ impl Server {
             server.system_ticks += stat.system_ticks;
             server.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
             for thread in entries(&format!("/proc/{process}/task")) {
-                if let Some(run_ns) = run_ns(process, thread) {
+                if let Some((run_ns, wait_ns)) = scheduled(process, thread) {
                     *server.run_ns.get_or_insert(0) += run_ns;
+                    *server.wait_ns.get_or_insert(0) += wait_ns;
                 }
                 let status = read(&format!("/proc/{process}/task/{thread}/status")).unwrap_or_default();
                 server.switches += number_of(&status, "voluntary_ctxt_switches:").unwrap_or(0);
@@ -75,6 +77,7 @@ impl Server {
             user_ns: ticks_to_ns(self.user_ticks.saturating_sub(before.user_ticks)),
             system_ns: ticks_to_ns(self.system_ticks.saturating_sub(before.system_ticks)),
             run_ns: self.run_ns.zip(before.run_ns).map(|(after, before)| after.saturating_sub(before)),
+            wait_ns: self.wait_ns.zip(before.wait_ns).map(|(after, before)| after.saturating_sub(before)),
             context_switches: self.switches.saturating_sub(before.switches),
             rss_bytes: self.rss_bytes,
             core: self.core.filter(|core| before.core == Some(*core)),
@@ -145,9 +148,12 @@ impl Stat {
     }
 }
 
-/// How long a thread was on a CPU: the first number of its schedstat (the kernel's Documentation/scheduler/sched-stats.rst).
-fn run_ns(process: u32, thread: u32) -> Option<u64> {
-    read(&format!("/proc/{process}/task/{thread}/schedstat"))?.split_whitespace().next()?.parse().ok()
+/// How long a thread was on a CPU, and how long it waited for one: the first numbers of its schedstat (the kernel's
+/// Documentation/scheduler/sched-stats.rst).
+fn scheduled(process: u32, thread: u32) -> Option<(u64, u64)> {
+    let text = read(&format!("/proc/{process}/task/{thread}/schedstat"))?;
+    let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
 }
 
 /// A process and what descends from it.

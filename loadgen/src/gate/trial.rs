@@ -11,6 +11,7 @@ use super::metric::{self, Difference, Logs};
 use super::server::{Arm, Cpus, Server};
 use crate::plan::Plan;
 use crate::record::{Hist, Interval, Run};
+use crate::report::units;
 use crate::rng::Rng;
 use crate::schedule::{Arrivals, Bounds, Load, Rate};
 use crate::selfcheck;
@@ -28,6 +29,9 @@ const CAPACITY_TIME: Duration = Duration::from_secs(1);
 const LAG_SHARE_MAX: f64 = 2.0;
 /// A trial is cut into these. Long enough for a 99th percentile at thousands of requests a second, short enough that most see no stall.
 const WINDOW: Duration = Duration::from_millis(20);
+/// The server may wait for its CPU, which something else has, for this share of the time. Calm halves bear stalls in one window of ten; where a
+/// compiler runs beside, it is a third and more.
+const WAITED_SHARE_MAX: f64 = 0.05;
 /// The arms of a pair must not differ by more requests than this.
 const REQUESTS_APART_MAX: f64 = 0.01;
 
@@ -184,6 +188,12 @@ impl Bench {
         }
         let requests = run.measured.responses;
         let server = run.facts.server.as_ref();
+        let waited_ns = server.and_then(|server| server.wait_ns).unwrap_or(0);
+        let waited = waited_ns as f64 / run.facts.window_ns().max(1) as f64;
+        if waited > WAITED_SHARE_MAX {
+            let why = format!("{}: something else had its CPU for {} of the time", arm.name, units::share(waited));
+            return Err(Failure::Invalid(why));
+        }
         let cpu_ns = server.map(|server| server.run_ns.unwrap_or_else(|| server.cpu_ns()));
         let cpu_ns = cpu_ns.ok_or_else(|| Failure::Failed(format!("{} could not be watched", arm.name)))?;
         let response = calm_half(&run.intervals, WINDOW).map_err(Failure::Failed)?;

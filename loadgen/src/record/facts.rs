@@ -98,6 +98,9 @@ pub struct ServerUsage {
     /// How long the threads that are there at the end were on a CPU, to the nanosecond; the two above come in ticks.
     #[serde(default)]
     pub run_ns: Option<u64>,
+    /// How long they were ready to run while something else had the CPU.
+    #[serde(default)]
+    pub wait_ns: Option<u64>,
     /// Context switches, voluntary and not.
     pub context_switches: u64,
     /// Resident memory at the end.

@@ -138,6 +138,7 @@ fn facts(model: LoadModel) -> RunFacts {
             user_ns: 200 * MS,
             system_ns: 900 * MS,
             run_ns: None,
+            wait_ns: None,
             context_switches: 4_000,
             rss_bytes: 9 << 20,
             core: Some(0),
