@@ -43,7 +43,7 @@ fn what_is_installed_works_and_is_removed_again() {
         let text = fs::read_to_string(prefix.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert!(text.contains(part), "{path} lacks {part}");
     }
-    assert_eq!(files(&prefix).len(), 8, "{:?}", files(&prefix));
+    assert_eq!(files(&prefix).len(), 10, "{:?}", files(&prefix));
     assert!(run(script().arg("--uninstall").arg(&prefix)).status.success());
     assert_eq!(files(&prefix), Vec::<PathBuf>::new());
     assert_eq!(run(script().arg("--what")).status.code(), Some(2));

@@ -139,11 +139,7 @@ fn a_configuration_that_cannot_be_read() {
     let site = support::Site::new().file("closed.toml", "port = 0\n").link("loop", "loop");
     let at = |path: &str| site.at(path).display().to_string();
     let folder = site.root().display().to_string();
-    says(
-        run(&home, ["-c", &folder]),
-        3,
-        &format!("{folder}: cannot be read: it is a folder; name the TOML file in it"),
-    );
+    says(run(&home, ["-c", &folder]), 3, &format!("{folder}: cannot be read: it is a folder; name the file in it"));
     let absent = at("absent.toml");
     says(run(&home, ["-c", &absent]), 3, &format!("{absent}: cannot be read: No such file or directory (os error 2)"));
     let link = at("loop");
@@ -166,7 +162,7 @@ fn a_configuration_that_cannot_be_read() {
     says(
         run(&home, ["-D", "-n", "a", "-c", &folder]),
         3,
-        &format!("{folder}: cannot be read: it is a folder; name the TOML file in it"),
+        &format!("{folder}: cannot be read: it is a folder; name the file in it"),
     );
 }
 

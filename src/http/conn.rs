@@ -32,6 +32,8 @@ pub struct Conn {
     reply: Pace,
     /// How much of the body may be read only to keep the connection usable.
     drain_bytes_left: u32,
+    /// Requests that have begun.
+    requests: u32,
     /// The last `body` found nothing: time passes on the client's account.
     waits_for_body: bool,
     /// The client waits for 100 Continue, and nobody asked for its body yet.
@@ -132,6 +134,7 @@ impl Conn {
             upload: pace,
             reply: pace,
             drain_bytes_left: 0,
+            requests: 0,
             waits_for_body: false,
             holds_back_body: false,
             client_stays: false,
@@ -169,6 +172,7 @@ impl Conn {
     /// The head of that request was consumed, and its answer begins.
     pub fn begin(&mut self, limits: &Limits, now: Millis, request: &Request<'_>) {
         self.phase = Phase::Exchange(Body::new(request.framing));
+        self.requests = self.requests.saturating_add(1);
         self.terms = Terms::new(limits);
         self.upload = Pace::start(self.terms, now);
         self.reply = Pace::start(self.terms, now);
@@ -176,6 +180,11 @@ impl Conn {
         self.waits_for_body = false;
         self.holds_back_body = request.expects_continue;
         self.client_stays = request.keep_alive;
+    }
+
+    /// How many requests have begun on this connection.
+    pub fn requests(&self) -> u32 {
+        self.requests
     }
 
     /// The peer sent FIN. What it has sent whole is still answered, pipelined requests too: half-close is legal.

@@ -125,8 +125,8 @@ pub(super) fn step(worker: &Worker, link: &mut Link, mut learned: Learned) -> St
                 };
                 conn.begin(&sites.limits, worker.now_ms(), &request);
                 conn.asked(&request, answer.client.addr, answer.user());
-                link.requests += 1;
-                let is_last = sites.options.requests_per_connection_max.is_some_and(|max| link.requests >= max);
+                let requests = u64::from(conn.requests());
+                let is_last = sites.options.requests_per_connection_max.is_some_and(|max| requests >= max);
                 // A request that is refused as malformed is the last: what follows it cannot be trusted either.
                 if is_last || worker.draining.get() || decided.is_bad_request() {
                     conn.close_after();

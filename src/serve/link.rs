@@ -49,8 +49,6 @@ pub(super) struct Link {
     /// Replies that wait to be sent. Without capacity while the connection is idle.
     pub(super) out: Vec<u8>,
     pub(super) timer: Sleep,
-    /// Requests that have begun.
-    pub(super) requests: u64,
     /// When the request came that is being answered since an earlier turn, on the core's clock; 0: there is none.
     pub(super) since_ns: u64,
     /// Who the client is, once somebody asked.
@@ -87,7 +85,6 @@ impl Link {
             input: Input::Empty,
             out: Vec::new(),
             timer: sleep_until(Instant::from_millis(now_ms)),
-            requests: 0,
             since_ns: 0,
             origin: None,
             installed: None,

@@ -329,6 +329,8 @@ impl Server {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // Nothing is ever sent: it ends when the last core drops its sender.
         let Err(mpsc::RecvError) = running.recv();
+        // Whoever still has a server in hand (a thread of the control socket) keeps no control group alive by that.
+        self.all_bounds.forget();
     }
 
     /// What each core has counted. A core that has stopped is left out.

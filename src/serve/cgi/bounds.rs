@@ -31,6 +31,11 @@ impl AllBounds {
         tried.push((wanted.clone(), bounds.clone()));
         Ok(bounds)
     }
+
+    /// At the end, when no script runs any more: control groups are removed by whoever is the last to need them.
+    pub(in crate::serve) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl Bounds {
