@@ -13,7 +13,7 @@ use loadgen::gate::verdict::{Margins, RULES, Step, next};
 const ROUNDS: u32 = 10_000;
 const SEED: u64 = 8;
 /// Of the committed recording; `gate calibrate --pairs 48` goes on with it on an idle machine.
-const PAIRS_MIN: usize = 29;
+const PAIRS_MIN: usize = 40;
 /// Of what has no effect, or too small a one.
 const FALSE_SHARE_MAX: f64 = 0.01;
 /// Of what is twice the margin.
