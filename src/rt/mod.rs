@@ -342,8 +342,10 @@ impl Core {
         let buffers_out = self.driver.borrow().pool().outstanding();
         let timers = self.timers.borrow().armed();
         let enters = self.driver.borrow().enters();
+        let short_waits_over = self.driver.borrow().short_waits_over();
         self.stats.snapshot(Stats {
             enters,
+            short_waits_over,
             cpu_ns: sys::clock::thread_cpu_ns(),
             now_ns: self.now_ns.get(),
             tasks: self.tasks.live(),

@@ -13,6 +13,9 @@ pub struct Stats {
     /// `io_uring_enter` calls: one a turn, and one more where an operation on a process-wide descriptor is started and
     /// dropped in the same turn.
     pub enters: u64,
+    /// Timers for short waits that were over (decision 29): at most some a millisecond, whatever else there is to do, and no
+    /// completions of anybody's. Each may have cost an enter.
+    pub short_waits_over: u64,
     /// Entries submitted.
     pub submissions: u64,
     /// Completions reaped.
@@ -102,6 +105,7 @@ impl Counters {
         Stats {
             turns: self.turns.get(),
             enters: gauges.enters,
+            short_waits_over: gauges.short_waits_over,
             submissions: self.submissions.get(),
             completions: self.completions.get(),
             stray_completions: self.stray_completions.get(),

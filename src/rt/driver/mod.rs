@@ -87,6 +87,15 @@ impl Driver {
         }
     }
 
+    /// Timers for short waits that were over.
+    pub(crate) fn short_waits_over(&self) -> u64 {
+        match self {
+            Driver::Uring(uring) => uring.short_waits_over(),
+            #[cfg(any(test, feature = "sim"))]
+            Driver::Sim(_) => 0,
+        }
+    }
+
     /// Calls of `io_uring_enter`.
     pub(crate) fn enters(&self) -> u64 {
         match self {

@@ -68,6 +68,10 @@ impl Uring {
         self.ring.describe()
     }
 
+    pub(crate) fn short_waits_over(&self) -> u64 {
+        self.ring.short_waits_over()
+    }
+
     pub(crate) fn enters(&self) -> u64 {
         self.ring.enters()
     }

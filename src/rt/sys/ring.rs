@@ -103,6 +103,11 @@ impl Ring {
         }
     }
 
+    /// Timers for short waits that were over so far.
+    pub(crate) fn short_waits_over(&self) -> u64 {
+        self.standing.count_over()
+    }
+
     /// `io_uring_enter` calls so far.
     pub(crate) fn enters(&self) -> u64 {
         self.enters

@@ -21,7 +21,10 @@ const WAIT_MAX: Duration = Duration::from_millis(10);
 const USER_DATA: u64 = u64::MAX - 1 - TIMERS_MAX as u64;
 
 /// The timers of one ring.
-pub(super) struct Standing(Box<[Timer; TIMERS_MAX]>);
+pub(super) struct Standing {
+    timers: Box<[Timer; TIMERS_MAX]>,
+    over: u64,
+}
 
 #[derive(Clone, Copy)]
 struct Timer {
@@ -43,7 +46,12 @@ pub(super) enum End {
 
 impl Standing {
     pub(super) fn new() -> Standing {
-        Standing(Box::new([Timer { at_ns: None, timespec: [0; 2] }; TIMERS_MAX]))
+        Standing { timers: Box::new([Timer { at_ns: None, timespec: [0; 2] }; TIMERS_MAX]), over: 0 }
+    }
+
+    /// How many were over so far.
+    pub(super) fn count_over(&self) -> u64 {
+        self.over
     }
 
     pub(super) fn end(&mut self, timeout: Duration, now_ns: u64) -> End {
@@ -51,10 +59,10 @@ impl Standing {
             return End::Own;
         }
         let at_ns = now_ns + timeout.as_nanos() as u64;
-        if self.0.iter().any(|timer| timer.at_ns.is_some_and(|armed_ns| armed_ns <= at_ns)) {
+        if self.timers.iter().any(|timer| timer.at_ns.is_some_and(|armed_ns| armed_ns <= at_ns)) {
             return End::Stands;
         }
-        let free = self.0.iter_mut().zip(USER_DATA..).find(|(timer, _)| timer.at_ns.is_none());
+        let free = self.timers.iter_mut().zip(USER_DATA..).find(|(timer, _)| timer.at_ns.is_none());
         let Some((timer, user_data)) = free.filter(|_| timeout >= WAIT_MIN) else { return End::Own };
         timer.at_ns = Some(at_ns);
         timer.timespec = [(at_ns / 1_000_000_000) as i64, (at_ns % 1_000_000_000) as i64];
@@ -67,9 +75,10 @@ impl Standing {
 
     /// Whether a completion is one of ours. Its timer is free then; also for one that was not submitted after all.
     pub(super) fn is_over(&mut self, user_data: u64) -> bool {
-        let timer = user_data.checked_sub(USER_DATA).and_then(|index| self.0.get_mut(index as usize));
+        let timer = user_data.checked_sub(USER_DATA).and_then(|index| self.timers.get_mut(index as usize));
         let Some(timer) = timer else { return false };
         timer.at_ns = None;
+        self.over += 1;
         true
     }
 }

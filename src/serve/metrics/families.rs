@@ -72,6 +72,8 @@ static OF_CORE: &[OfCore] = of_core! {
         "Scripts that hold a place now.";
     "ucaffeine_ring_enters" Counter Count |stats| stats.rt.enters,
         "io_uring_enter calls.";
+    "ucaffeine_ring_short_waits_over" Counter Count |stats| stats.rt.short_waits_over,
+        "Timers for short waits that were over; each may have cost an enter.";
     "ucaffeine_ring_submissions" Counter Count |stats| stats.rt.submissions,
         "Entries submitted to the ring.";
     "ucaffeine_ring_completions" Counter Count |stats| stats.rt.completions,
