@@ -151,13 +151,17 @@ fn a_configuration_that_cannot_be_read() {
     fs::set_permissions(site.at("closed.toml"), fs::Permissions::from_mode(0o000)).expect("chmod");
     if refused_to_read(&site.at("closed.toml")) {
         let closed = at("closed.toml");
-        says(run(&home, ["-c", &closed]), 3, &format!("{closed}: cannot be read: Permission denied (os error 13)"));
+        says(
+            run(&home, ["-c", &closed]),
+            3,
+            &format!("{closed}: cannot be read: permission denied; this user may not read it"),
+        );
     }
     // The same by its variable, and in the background.
     let exit = Launch::new(&site).env("UCAFFEINE_CONFIG", &folder).fails();
     assert_eq!(
         (exit.code, exit.output),
-        (Some(3), format!("ucaffeine: {folder}: cannot be read: it is a folder; name the TOML file in it\n"))
+        (Some(3), format!("ucaffeine: {folder}: cannot be read: it is a folder; name the file in it\n"))
     );
     says(
         run(&home, ["-D", "-n", "a", "-c", &folder]),
