@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -55,6 +55,9 @@ struct Shared {
     started: Instant,
     /// Who asked for the end, and waits for it.
     waiting: Mutex<Vec<UnixStream>>,
+    /// Questions whose answer is not written yet; and that there is one less.
+    answering: Mutex<u32>,
+    answered: Condvar,
     /// One more reference than there are conversations.
     conversations: Arc<()>,
 }
@@ -77,6 +80,8 @@ impl Control {
             desk,
             started: Instant::now(),
             waiting: Mutex::default(),
+            answering: Mutex::default(),
+            answered: Condvar::new(),
             conversations: Arc::default(),
         });
         let serving = Arc::clone(&shared);
@@ -84,8 +89,12 @@ impl Control {
         Ok(Control { shared })
     }
 
-    /// Tells everybody who waits for the end what it cost.
+    /// Tells everybody who waits for the end what it cost. Who has asked for something else is answered first: an upgrade is over
+    /// when the cores have ended, which may be before the word that it has come off.
     pub(crate) fn tell_end(&self, cut: CutStats) {
+        let answering = self.shared.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever does not read its answer is waited for no longer.
+        drop(self.shared.answered.wait_timeout_while(answering, SILENCE_MAX, |answering| *answering > 0));
         let answer = ok(json!({ "cut": { "connections": cut.connections, "scripts": cut.scripts } }));
         let waiting = std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for mut stream in waiting {
@@ -133,14 +142,33 @@ fn speak(stream: UnixStream, shared: &Shared) -> io::Result<()> {
     let mut from = BufReader::new(stream.try_clone()?);
     let mut to = stream;
     while let Some(question) = read(&mut from)? {
+        let answering = Answering::begin(shared);
         let answer = answer(shared, &question).unwrap_or_else(|why| json!({ "v": VERSION, "ok": false, "error": why }));
         to.write_all(line(&answer).as_bytes())?;
+        drop(answering);
         if question["verb"] == "stop" {
             // After the answer, so that the answer at the end comes behind it.
             stop(shared, &question, to.try_clone()?);
         }
     }
     Ok(())
+}
+
+/// While a question is being answered.
+struct Answering<'s>(&'s Shared);
+
+impl<'s> Answering<'s> {
+    fn begin(shared: &'s Shared) -> Answering<'s> {
+        *shared.answering.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Answering(shared)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        *self.0.answering.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.answered.notify_all();
+    }
 }
 
 fn answer(shared: &Shared, question: &Value) -> Result<Value, String> {
