@@ -3,12 +3,14 @@
 //!
 //! The server runs in this process, so that its core's allocations can be counted where they happen.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 
+use counting::Counting;
 use ucaffeine::http::trust::{Network, Trusted};
 use ucaffeine::serve::options::{AccessLog, Listen, Options, SiteConfig};
 use ucaffeine::serve::{CoreStats, Server};
@@ -32,15 +34,13 @@ const SHOWN_MAX: u64 = 3;
 /// Beyond what is copied behind its head: a message of two parts, and two slices of `sendfile`.
 const LONGER: [(&str, usize); 2] = [("24k.bin", 24 << 10), ("100k.bin", 100 << 10)];
 
-/// Counts the allocations of one thread.
-struct Counting;
-
 /// The thread whose allocations are counted now; 0 for none.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 /// Where the first of them came from.
 static SHOWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Counts the allocations of one thread.
 fn count() {
     let watched = WATCHED.load(SeqCst);
     if watched != 0 && watched == rustix::thread::gettid().as_raw_nonzero().get() {
@@ -55,34 +55,8 @@ fn count() {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator, with the arguments as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`, and it is `System`'s too.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as for `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: `at` came from `System` with this layout, for all of ours do.
-        unsafe { System.realloc(at, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as for `realloc`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 /// What one kind of request costs.
 struct Case {

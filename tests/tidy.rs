@@ -52,6 +52,7 @@ const PURE_IN_LOADGEN: &[&str] = &[
     "loadgen/src/gate/verdict.rs",
     "loadgen/src/plan.rs",
     "loadgen/src/reader",
+    "loadgen/src/report/svg/page.rs",
     "loadgen/src/rng.rs",
     "loadgen/src/schedule.rs",
     "loadgen/src/search.rs",

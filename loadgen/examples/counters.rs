@@ -3,7 +3,9 @@
 //! `counters served`: a server in this process answers requests one after the other, and its core says what that took.
 //! `counters calls`, `counters call NAME N`: a pure function, N times, for valgrind.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
+use counting::Counting;
 use loadgen::gate::counters::{Cost, Counters, SCHEMA};
 use ucaffeine::http::head;
 use ucaffeine::http::limits::Limits;
@@ -20,13 +23,11 @@ use ucaffeine::serve::options::{Listen, Options, SiteConfig};
 use ucaffeine::serve::{CoreStats, Server};
 use ucaffeine::site::reply::{HeadContext, Reply, Vary};
 
-/// Counts the allocations of one thread.
-struct Counting;
-
 /// The thread whose allocations are counted; 0 for none.
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
+/// Counts the allocations of one thread.
 fn count() {
     let watched = WATCHED.load(SeqCst);
     if watched != 0 && watched == rustix::thread::gettid().as_raw_nonzero().get() {
@@ -34,28 +35,8 @@ fn count() {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator, with the arguments as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`, and it is `System`'s too.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: `at` came from `System` with this layout, for all of ours do.
-        unsafe { System.realloc(at, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as for `realloc`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 #[allow(dead_code, reason = "the tests include this file, too")]
 fn main() -> ExitCode {

@@ -1,16 +1,16 @@
 //! What the generator costs: counted, not timed. One test in this binary, because the counters are the process's.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use counting::Counting;
 use loadgen::schedule::{Bounds, Load};
 use loadgen::selfcheck;
 use loadgen::session::{self, About};
 use loadgen::sink::{Reply, Sink};
-
-/// Counts the allocations of the generator's thread.
-struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -31,24 +31,15 @@ fn is_generator() -> bool {
     }) == Ok(true)
 }
 
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_generator() {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(place, layout) }
+/// Counts the allocations of the generator's thread.
+fn count() {
+    if is_generator() {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 /// Allocations of the generator in a run of so many requests, and its enters.
 fn cost(requests: u64) -> (u64, u64) {

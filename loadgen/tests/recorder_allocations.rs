@@ -1,8 +1,11 @@
 //! What a generator does for each event is counted here: it allocates nothing.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+
 use std::cell::Cell;
 
+use counting::Counting;
 use loadgen::record::{Completion, ErrorClass, Recorder, RecorderConfig};
 
 thread_local! {
@@ -10,35 +13,12 @@ thread_local! {
     static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Counts, and passes everything on.
-struct Counting;
-
 fn count() {
     COUNT.with(|count| count.set(count.get().map(|so_far| so_far + 1)));
 }
 
-// SAFETY: everything is passed on to the system's allocator, with the arguments as they came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`, and it is `System`'s too.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, old: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as for `alloc`.
-        unsafe { System.realloc(old, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: `old` came from `System`, through the functions above.
-        unsafe { System.dealloc(old, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(count);
 
 fn allocations(work: impl FnOnce()) -> u64 {
     COUNT.with(|count| count.set(Some(0)));

@@ -17,8 +17,8 @@ use super::report;
 use super::selftest::{self, Part};
 use super::server::Arm;
 use super::trial::{Bench, Failure, SCENARIOS, Scenario};
-use super::verdict::{Margins, Outcome, RULES, Verdict};
-use crate::record::{Hist, Host};
+use super::verdict::{Batch, Margins, Outcome, RULES, Step, Verdict};
+use crate::record::Host;
 use crate::report::units;
 use crate::rng::Rng;
 
@@ -368,35 +368,16 @@ fn measured_against_floor(
     judge: Judge<'_>,
 ) -> Result<Comparison, Failure> {
     let bench = Bench::prepare(scenario_of(matches), head, time_of(matches, "time"), time_of(matches, "warmup"))?;
-    let mut rng = Rng::new(seed, 0);
-    let (mut all_base, mut all_head) = (Hist::durations(), Hist::durations());
-    let mut batch = |word: &str| -> Result<Vec<Difference>, Failure> {
-        (1..=RULES.pairs)
-            .map(|number| {
-                let pair = bench.pair(floor, head, &mut rng)?;
-                all_base.add(&pair.base.response);
-                all_head.add(&pair.head.response);
-                say(&compare::line(word, number, &pair));
-                Ok(pair.difference())
-            })
-            .collect()
+    let decide = |first: &[Difference], second: &[Difference]| match (first.len(), second.len()) {
+        (measured, _) if measured < RULES.pairs => Step::Measure(Batch::First),
+        (_, 0) => match judge(first, &[]) {
+            (verdict, false) => Step::Over(verdict),
+            (_, true) => Step::Measure(Batch::Second),
+        },
+        (_, measured) if measured < RULES.pairs => Step::Measure(Batch::Second),
+        _ => Step::Over(judge(first, second).0),
     };
-    let first = batch("pair")?;
-    let verdict = match judge(&first, &[]) {
-        (verdict, false) => verdict,
-        (_, true) => judge(&first, &batch("confirming pair")?).0,
-    };
-    Ok(Comparison {
-        scenario: bench.scenario.name.to_owned(),
-        names: (floor.name.clone(), head.name.clone()),
-        rate: bench.rate,
-        seed,
-        host: Host::read(),
-        verdict,
-        base: all_base,
-        head: all_head,
-        remarks: Vec::new(),
-    })
+    compare::measure(&bench, (floor, head), seed, decide, say)
 }
 
 fn run_bless(matches: &ArgMatches) -> Done {

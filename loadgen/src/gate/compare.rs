@@ -41,13 +41,27 @@ pub fn compare(
     margins: &Margins,
     rules: &Rules,
     seed: u64,
+    say: impl FnMut(&str),
+) -> Result<Comparison, Failure> {
+    measure(bench, (base, head), seed, |first, second| next(first, second, margins, rules), say)
+}
+
+/// Measures until `decide` has decided by the pairs of both batches; `say` gets a line for each.
+///
+/// # Errors
+/// [`Failure`].
+pub fn measure(
+    bench: &Bench,
+    (base, head): (&Arm, &Arm),
+    seed: u64,
+    decide: impl Fn(&[Difference], &[Difference]) -> Step,
     mut say: impl FnMut(&str),
 ) -> Result<Comparison, Failure> {
     let mut rng = Rng::new(seed, 0);
     let (mut first, mut second): (Vec<Difference>, Vec<Difference>) = (Vec::new(), Vec::new());
     let (mut all_base, mut all_head) = (Hist::durations(), Hist::durations());
     let verdict = loop {
-        let batch = match next(&first, &second, margins, rules) {
+        let batch = match decide(&first, &second) {
             Step::Over(verdict) => break verdict,
             Step::Measure(batch) => batch,
         };

@@ -1,6 +1,7 @@
 //! A line chart of many servers: each line is named where it ends. Pure.
 
-use super::sheet::{Look, Sheet, apart};
+use super::sheet::{Look, Sheet};
+use crate::report::svg::page::apart;
 
 /// The size of a chart, in CSS pixels, and where the lines are drawn in it.
 const SIZE: (f64, f64) = (920.0, 520.0);

@@ -2,20 +2,12 @@
 
 use std::fmt::Write as _;
 
+use crate::report::svg::page::{COLOURS, escape};
+
 /// A page.
 pub(super) struct Sheet {
     out: String,
 }
-
-/// Colours for lines, on light and on dark; told apart by people who do not see red from green, too. The first is ours.
-const COLOURS: [(&str, &str); 6] = [
-    ("#1f6fc9", "#5aa5f2"),
-    ("#c2540a", "#f39a56"),
-    ("#0b7d66", "#3fc2a4"),
-    ("#8a3fa8", "#c98be3"),
-    ("#8a6d00", "#d9b93b"),
-    ("#b3274f", "#f07c9c"),
-];
 
 /// More lines than colours are told apart by how they are broken.
 const DASHES: [&str; 3] = ["", "7 4", "2 4"];
@@ -126,27 +118,6 @@ fn style() -> String {
     out
 }
 
-/// Text between tags and in attributes.
-fn escape(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    plain.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// Heights in ascending order, moved so that names do not cover each other and stay between two heights.
-pub(super) fn apart(heights: &[f64], step: f64, (top, bottom): (f64, f64)) -> Vec<f64> {
-    let mut apart: Vec<f64> = Vec::new();
-    for &height in heights {
-        let free_from = apart.last().map_or(top, |last| last + step);
-        apart.push(height.max(free_from));
-    }
-    let mut bound = bottom;
-    for height in apart.iter_mut().rev() {
-        *height = height.min(bound);
-        bound = *height - step;
-    }
-    apart
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,16 +130,5 @@ mod tests {
         let looks: std::collections::BTreeSet<String> = (0..names.len()).map(|at| look(&names, at).line).collect();
         assert_eq!(looks.len(), names.len());
         assert_eq!(look(&["a", "b", "ucaffeine"], 2), look(&["ucaffeine"], 0));
-    }
-
-    #[test]
-    fn text_cannot_leave_its_place() {
-        assert_eq!(escape("<a b=\"c\">&\u{1}"), "&lt;a b=&quot;c&quot;&gt;&amp;\u{fffd}");
-    }
-
-    #[test]
-    fn names_are_moved_apart_within_bounds() {
-        assert_eq!(apart(&[10.0, 11.0, 99.0], 15.0, (0.0, 100.0)), [10.0, 25.0, 99.0]);
-        assert_eq!(apart(&[100.0, 100.0], 15.0, (0.0, 100.0)), [85.0, 100.0]);
     }
 }

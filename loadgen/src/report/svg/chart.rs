@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::style::shorten;
+use super::page::{COLOURS, apart, escape};
 
 /// The size of a chart, in CSS pixels.
 const WIDTH: f64 = 800.0;
@@ -19,16 +20,6 @@ const NAME_COLUMNS: usize = 15;
 
 /// Names of lines are at least so far apart.
 const NAME_HEIGHT: f64 = 16.0;
-
-/// One colour for each line, on light and on dark; told apart by people who do not see red from green, too.
-const COLOURS: [(&str, &str); 6] = [
-    ("#1f6fc9", "#5aa5f2"),
-    ("#c2540a", "#f39a56"),
-    ("#0b7d66", "#3fc2a4"),
-    ("#8a3fa8", "#c98be3"),
-    ("#8a6d00", "#d9b93b"),
-    ("#b3274f", "#f07c9c"),
-];
 
 /// How many lines have a colour of their own.
 pub(super) const LINES_MAX: usize = COLOURS.len();
@@ -170,7 +161,7 @@ impl Chart {
         let ends = self.lines.iter().enumerate().filter_map(|(number, line)| Some((end(line)?, number, line)));
         let mut ends: Vec<_> = ends.collect();
         ends.sort_by(|a, b| a.0.1.total_cmp(&b.0.1));
-        let heights = apart(&ends.iter().map(|end| end.0.1).collect::<Vec<_>>());
+        let heights = apart(&ends.iter().map(|end| end.0.1).collect::<Vec<_>>(), NAME_HEIGHT, (TOP, BOTTOM));
         for (&((x, _), number, line), y) in ends.iter().zip(heights) {
             // Beside the end of the line, or at the margin if another line goes on there.
             let x = if ends.len() == 1 { x } else { RIGHT };
@@ -179,21 +170,6 @@ impl Chart {
                 writeln!(out, r#"<text class="name f{number}" x="{:.1}" y="{:.1}">{name}</text>"#, x + 8.0, y + 4.0);
         }
     }
-}
-
-/// Heights in ascending order, moved so that names do not cover each other and stay beside the chart.
-fn apart(heights: &[f64]) -> Vec<f64> {
-    let mut apart: Vec<f64> = Vec::new();
-    for &height in heights {
-        let free_from = apart.last().map_or(TOP, |last| last + NAME_HEIGHT);
-        apart.push(height.max(free_from));
-    }
-    let mut bound = BOTTOM;
-    for height in apart.iter_mut().rev() {
-        *height = height.min(bound);
-        bound = *height - NAME_HEIGHT;
-    }
-    apart
 }
 
 fn head(title: &str) -> String {
@@ -221,39 +197,9 @@ fn head(title: &str) -> String {
     out
 }
 
-/// Text between tags and in attributes.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            // XML has no other control characters.
-            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_moved_apart_and_stay_beside_the_chart() {
-        assert_eq!(apart(&[100.0, 200.0]), [100.0, 200.0]);
-        assert_eq!(apart(&[100.0, 101.0, 102.0]), [100.0, 116.0, 132.0]);
-        let low = apart(&[BOTTOM, BOTTOM, BOTTOM]);
-        assert_eq!(low, [BOTTOM - 32.0, BOTTOM - 16.0, BOTTOM]);
-    }
-
-    #[test]
-    fn text_cannot_leave_its_place() {
-        assert_eq!(escape("<a b=\"c\">&\u{1}"), "&lt;a b=&quot;c&quot;&gt;&amp;\u{fffd}");
-    }
 
     #[test]
     fn a_line_is_broken_where_there_is_nothing_and_a_lone_point_is_a_dot() {

@@ -2,6 +2,7 @@
 //! own.
 
 mod chart;
+pub(crate) mod page;
 mod ticks;
 
 use chart::{Axis, Chart, Kind, LINES_MAX, Line};
