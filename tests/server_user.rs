@@ -248,6 +248,9 @@ fn an_instance_can_be_listed_stopped_and_started_again() {
     assert_eq!((row["state"].as_str(), row["requests"].as_u64()), (Some("serving"), Some(1)), "{row}");
     assert!(home.run(start).expect(1).stderr.contains("an instance a is running already"));
     assert_eq!(owner(&folder), uid, "a start that fails takes nothing away");
+    // The folders of its name are root's, and its successor would not be root.
+    assert!(home.run(["--upgrade", "-n", "a"]).expect(1).stderr.contains("it has given up root (--user)"));
+    support::Client::connect(addr).get("/").expect(200);
     home.run(["-s", "-n", "a"]).expect(0);
     assert_eq!(home.run(["-L", "--json"]).expect(0).stdout, "[]\n");
     // As root again, and as nobody after that.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Model, noise, site};
+use common::{Client, Model, noise, site, until_full};
 
 /// What a model has, as far as a case can depend on it.
 #[derive(PartialEq)]
@@ -206,7 +206,7 @@ fn reads_late(model: &Model) {
     for client in &mut clients {
         client.send("GET /static/large.bin HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     }
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    until_full(&clients.iter().collect::<Vec<_>>());
     for client in &mut clients {
         assert!(client.read().expect(200).body == content);
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Model, WORKERS, hold, noise, site, wait_until};
+use common::{Client, Model, WORKERS, hold, noise, site, until_full, wait_until};
 use rustix::process::Signal;
 
 const NAME: &str = "reactor-pool";
@@ -117,10 +117,7 @@ fn a_client_that_reads_late_gets_every_byte() {
     // More than both sockets hold: writes are partial.
     let request = "GET /static/large.bin HTTP/1.1\r\nHost: h\r\n\r\n";
     client.send(request.repeat(5));
-    wait_until("the sockets are full", || {
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        true
-    });
+    until_full(&[&client]);
     for _ in 0..5 {
         assert!(client.read().expect(200).body == noise(3_000_000));
     }

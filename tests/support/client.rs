@@ -176,6 +176,15 @@ impl Client {
         response
     }
 
+    /// Bytes that have arrived and that nobody has read.
+    pub fn arrived(&self) -> u64 {
+        let waiting = match &self.stream {
+            Stream::Tcp(stream) => rustix::io::ioctl_fionread(stream),
+            Stream::Unix(stream) => rustix::io::ioctl_fionread(stream),
+        };
+        waiting.expect("FIONREAD")
+    }
+
     /// Reads a head only; the body stays in the connection. `framing` is what the fields say.
     #[track_caller]
     pub fn read_head(&mut self) -> Response {

@@ -135,6 +135,17 @@ pub fn hold(model: &Model) -> Client {
     client
 }
 
+/// Waits until nothing more arrives at clients that do not read: their sockets, and those of the model, hold what they can.
+pub fn until_full(clients: &[&Client]) {
+    let arrived = || clients.iter().map(|client| client.arrived()).collect::<Vec<_>>();
+    let mut before = arrived();
+    wait_until("the sockets are full", || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let now = arrived();
+        now.iter().all(|bytes| *bytes > 0) && std::mem::replace(&mut before, now.clone()) == now
+    });
+}
+
 /// Everything that comes back: a program writes what it likes.
 #[track_caller]
 pub fn raw(model: &Model, target: &str) -> String {
