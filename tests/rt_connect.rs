@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use rt_support::*;
-use ucaffeine::rt::net::{ConnectOptions, TcpStream};
+use ucaffeine::rt::net::{ConnectOptions, TcpStream, is_paced};
 use ucaffeine::rt::time::{self, Instant};
 use ucaffeine::rt::{self, select2};
 
@@ -23,6 +23,19 @@ fn a_connection_comes_from_the_source_that_was_asked_for() {
         assert_eq!(server.peer_addr().await.unwrap().ip(), source);
         assert_eq!(client.local_addr().await.unwrap().ip(), source);
     });
+}
+
+#[test]
+fn a_socket_is_paced_where_bbr_is_its_congestion_control() {
+    use rustix::net::sockopt::set_tcp_congestion;
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap();
+    let socket = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    assert!(!is_paced(&socket), "not TCP's");
+    let socket = std::os::fd::OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    for name in allowed.split_ascii_whitespace() {
+        set_tcp_congestion(&socket, name).unwrap();
+        assert_eq!(is_paced(&socket), name.starts_with("bbr"), "{name}");
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn decide(link: &mut Link, worker: &Worker, learned: Learned) -> Result<Usual, C
             Usual::Sending(transfer::start_with(link, worker, bytes))
         }
         Step::SendFile(file, span) if link.is_installed() && !file.changed_lately() => {
-            link.set_unsent(Unsent::new(file, span));
+            link.set_unsent(Unsent::just_found(file, span));
             return next_slice(link, worker);
         }
         step => Usual::Other(Box::new(step)),

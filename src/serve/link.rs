@@ -11,9 +11,9 @@ use std::task::Poll;
 use crate::http::Millis;
 use crate::http::conn::Conn;
 use crate::rt::RecvBuf;
-use crate::rt::join2;
 use crate::rt::net::TcpStream;
 use crate::rt::time::{Instant, Sleep, sleep_until};
+use crate::rt::{self, join2};
 
 use super::access_log::Logged;
 use super::input::Input;
@@ -62,6 +62,7 @@ pub(super) struct Link {
 /// See [`Link::install`].
 struct Installed {
     socket: OwnedFd,
+    is_paced: bool,
     /// The rest of a file that is on its way.
     unsent: Option<Unsent>,
     _place: Place,
@@ -100,13 +101,19 @@ impl Link {
             && let Some(place) = worker.installed.place()
             && let Ok(socket) = self.transport.stream().install().await
         {
-            self.installed = Some(Box::new(Installed { socket, unsent: None, _place: place }));
+            let is_paced = rt::net::is_paced(&socket);
+            self.installed = Some(Box::new(Installed { socket, is_paced, unsent: None, _place: place }));
         }
         self.installed.is_some()
     }
 
     pub(super) fn is_installed(&self) -> bool {
         self.installed.is_some()
+    }
+
+    /// TCP sends what it is given by a timer of its own.
+    pub(super) fn is_paced(&self) -> bool {
+        self.installed.as_ref().is_some_and(|installed| installed.is_paced)
     }
 
     /// Leaves a file to be sent, on a connection with a descriptor.

@@ -18,6 +18,12 @@ impl File {
         file::is_resident(&self.fd, offset, len as u64, &self.may_ask)
     }
 
+    /// Whether [`is_resident`](Self::is_resident) looks at every page of this file, and not only at the ends of a part. True
+    /// until the kernel has said no.
+    pub fn knows_every_page(&self) -> bool {
+        self.may_ask.get()
+    }
+
     /// sendfile(2) of at most `len` bytes from `offset` on to a non-blocking socket, now, on this thread. It cannot be told
     /// not to wait for a disk: ask [`is_resident`](Self::is_resident) first.
     ///

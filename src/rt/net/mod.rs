@@ -50,6 +50,12 @@ pub fn send_now(socket: &OwnedFd, bytes: &[u8], more: bool) -> io::Result<usize>
     socket::send_now(socket, bytes, more)
 }
 
+/// Whether TCP paces what this socket sends: BBR does, with a timer of its own unless the device's queue (`fq`) has one. False for
+/// a socket that is not TCP's.
+pub fn is_paced(socket: &OwnedFd) -> bool {
+    socket::congestion_control(socket).is_ok_and(|name| name.starts_with("bbr"))
+}
+
 /// The longest backlog of a listener that a runtime with so many direct slots accepts from
 /// ([`Builder::direct_slots`](super::Builder::direct_slots)): no accept may meet a full table.
 pub fn backlog_max(direct_slots: u32) -> u32 {

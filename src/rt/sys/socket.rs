@@ -106,6 +106,11 @@ pub(crate) fn local_addr(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     SocketAddr::try_from(any).map_err(|_| io::ErrorKind::Unsupported.into())
 }
 
+/// TCP_CONGESTION (2.6.13): who decides how fast this socket may send. EOPNOTSUPP on a Unix socket.
+pub(crate) fn congestion_control(socket: &OwnedFd) -> io::Result<String> {
+    Ok(net::sockopt::tcp_congestion(socket)?)
+}
+
 /// shutdown(2) for writing, on a real descriptor: the ring's SHUTDOWN runs in a worker thread and can hit a slot that
 /// has been given to another connection meanwhile.
 pub(crate) fn shutdown_write(socket: &OwnedFd) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::http::Millis;
 use crate::http::coding::Coding;
 use crate::rt::fs::{Change, File, Metadata};
 use crate::site::static_file::{FileStat, Found};
@@ -91,6 +92,8 @@ pub(in crate::serve) struct OpenFile {
     metadata: Cell<Metadata>,
     /// A write was told.
     is_written: Cell<bool>,
+    /// What was seen to be in memory last, and when: this part, in this millisecond.
+    resident: Cell<(Millis, u64, u64)>,
     told: Cell<Told>,
     cache: Weak<Cache>,
 }
@@ -145,6 +148,7 @@ impl OpenFile {
             file: Rc::new(file),
             metadata: Cell::new(metadata),
             is_written: Cell::new(false),
+            resident: Cell::default(),
             told: Cell::new(Told::Nothing),
             cache,
         }
@@ -188,6 +192,21 @@ impl OpenFile {
                 Told::Names | Told::Nothing => return false,
             }
         }
+    }
+
+    /// Whether this part is in memory, or was in this very millisecond: to look costs two calls, and nothing that is asked for
+    /// twice in a millisecond leaves the page cache by itself. What somebody throws out meanwhile may be waited for once.
+    pub(in crate::serve) fn was_resident(&self, start: u64, len: usize, now_ms: Millis) -> bool {
+        let end = start + len as u64;
+        let (seen_ms, from, to) = self.resident.get();
+        if seen_ms == now_ms && from <= start && end <= to {
+            return true;
+        }
+        let is_resident = self.file.is_resident(start, len);
+        if is_resident {
+            self.resident.set((now_ms, start, end));
+        }
+        is_resident
     }
 
     /// The file, for what goes on when nobody sends it any more.

@@ -4,19 +4,20 @@ use std::io;
 use std::rc::Rc;
 
 use super::{Cut, by_unloading, cold, flush, progress, send, unload};
+use crate::http::Millis;
 use crate::http::range::Span;
 use crate::rt;
 use crate::serve::file_cache::OpenFile;
 use crate::serve::link::Link;
 use crate::serve::worker::Worker;
 
-/// One `sendfile(2)`: a segment of loopback, and no more than the kernel builds into one buffer (64 KiB) elsewhere. Under
-/// BBR the kernel paces by itself where no `fq` does: what is more than one buffer waits for a timer, which costs more than
-/// the call (100 KiB: 11.7 us in slices of 60 KiB, 19.4 in one; docs/decisions/0014-large-files.md).
-pub(super) const SLICE_BYTES: usize = 60 << 10;
-/// Of what has more than this left, slices are larger: pacing holds it up in any case, and calls count.
-const LONG_BYTES: u64 = 1 << 20;
-/// The slices of those; and so much is looked at together: whether it is in memory, and whether the file is as it was.
+/// One `sendfile(2)` on a socket that TCP paces (BBR): what is more than one buffer of the kernel (64 KiB) waits for a timer,
+/// which costs more than the call (100 KiB: 13.9 us in slices of 60 KiB, 23.5 in one; docs/decisions/0014-large-files.md).
+const PACED_SLICE_BYTES: usize = 60 << 10;
+/// One `sendfile(2)` elsewhere, and so much is looked at together: whether it is in memory, and whether the file is as it was. A
+/// socket takes no more than its buffer has room for, and the next connection waits for no more than this (60 us).
+const SLICE_BYTES: usize = 1 << 20;
+/// So much is read from a disk at once, and is looked at together where only the ends of it can be looked at.
 pub(super) const WINDOW_BYTES: usize = 256 << 10;
 /// Where there is no `sendfile`: memory that a client may hold for as long as it is slow.
 const READ_BYTES: usize = 64 << 10;
@@ -27,8 +28,8 @@ pub(in crate::serve) struct Unsent {
     span: Span,
     /// In memory when it was last looked at, up to here.
     resident_to: u64,
-    /// It takes more than one slice: somebody may write to it meanwhile.
-    takes_long: bool,
+    /// Somebody may have written to it since it was last compared with what it was.
+    may_differ: bool,
 }
 
 /// What a try at a slice came to.
@@ -58,7 +59,7 @@ pub(in crate::serve) async fn file(
     if !link.install(worker).await {
         return read_and_send(link, worker, &file, span, Copy::ToTheEnd).await.map(drop);
     }
-    link.set_unsent(Unsent::new(file, span));
+    link.set_unsent(Unsent { may_differ: true, ..Unsent::just_found(file, span) });
     let first = next_slice(link, worker)?;
     rest_of_file(link, worker, first).await
 }
@@ -72,7 +73,7 @@ pub(in crate::serve) async fn rest_of_file(link: &mut Link, worker: &Worker, mut
             Slice::Sent => rt::yield_now().await,
             Slice::Full => {
                 writable(link, worker).await?;
-                // By now it may have changed, or left the memory.
+                // By now it may have been written to, or left the memory.
                 link.unsent().into_iter().for_each(|unsent| unsent.resident_to = 0);
             }
             Slice::Cold => {
@@ -105,9 +106,10 @@ pub(in crate::serve) fn next_slice(link: &mut Link, worker: &Worker) -> Result<S
 }
 
 fn slice(link: &mut Link, worker: &Worker, unsent: &mut Unsent) -> Result<Slice, Cut> {
-    let most = if unsent.span.len > LONG_BYTES { WINDOW_BYTES } else { SLICE_BYTES };
-    let len = unsent.span.len.min(most as u64) as usize;
-    let resident = unsent.look(len)?;
+    let most = if link.is_paced() { PACED_SLICE_BYTES } else { SLICE_BYTES };
+    let most = unsent.span.len.min(most as u64) as usize;
+    let len = unsent.look(most, worker.now_ms())?;
+    let resident = len > 0 || most == 0;
     worker.metrics.slices_absent.add(u64::from(!resident));
     // The head leaves in the first segment of the body, unless a disk stands between them.
     if !send_gathered(link, worker, resident && len > 0)? {
@@ -133,25 +135,28 @@ fn slice(link: &mut Link, worker: &Worker, unsent: &mut Unsent) -> Result<Slice,
 }
 
 impl Unsent {
-    /// What is to be sent of a file that was as it should be just now.
-    pub(in crate::serve) fn new(file: Rc<OpenFile>, span: Span) -> Unsent {
-        Unsent { file, span, resident_to: 0, takes_long: span.len > SLICE_BYTES as u64 }
+    /// What is to be sent of a file that was as it should be just now, in this turn.
+    pub(in crate::serve) fn just_found(file: Rc<OpenFile>, span: Span) -> Unsent {
+        Unsent { file, span, resident_to: 0, may_differ: false }
     }
 
-    /// Whether the next `len` bytes are in memory. What was written into the file since would be sent as a part of what it
-    /// was: then the client is to see that its reply is not whole.
-    fn look(&mut self, len: usize) -> Result<bool, Cut> {
-        if len == 0 || self.span.start + len as u64 <= self.resident_to {
-            return Ok(true);
+    /// How many of the next `most` bytes are in memory, from the first on. What was written into the file since would be sent
+    /// as a part of what it was: then the client is to see that its reply is not whole.
+    fn look(&mut self, most: usize, now_ms: Millis) -> Result<usize, Cut> {
+        let start = self.span.start;
+        if most == 0 || start + most as u64 <= self.resident_to {
+            return Ok(most);
         }
-        if self.takes_long && !self.file.is_unchanged() {
+        if std::mem::replace(&mut self.may_differ, true) && !self.file.is_unchanged() {
             return Err(Cut);
         }
-        let window = self.span.len.min(WINDOW_BYTES as u64) as usize;
+        let window = if self.file.knows_every_page() { SLICE_BYTES } else { WINDOW_BYTES };
+        let window = self.span.len.min(window as u64) as usize;
         // Where only the beginning is there, that leaves now.
-        let resident = [window, len].into_iter().find(|len| self.file.is_resident(self.span.start, *len));
-        self.resident_to = resident.map_or(0, |len| self.span.start + len as u64);
-        Ok(resident.is_some())
+        let parts = [window, window.min(WINDOW_BYTES), window.min(PACED_SLICE_BYTES)];
+        let resident = parts.into_iter().find(|len| self.file.was_resident(start, *len, now_ms)).unwrap_or(0);
+        self.resident_to = start + resident as u64;
+        Ok(most.min(resident))
     }
 
     fn sent(&mut self, count: u64) {
