@@ -240,7 +240,7 @@ fn what_a_script_inherits_is_what_it_should() {
     assert_eq!(server.get("/cgi-bin/umask.sh").expect(200).text().trim(), umask);
     // 3 is SCHED_BATCH. The shell's copy of the fields is shifted by none: its name has no space.
     let batch = "3";
-    assert_eq!(server.get("/cgi-bin/stat.sh").expect(200).text().trim(), format!("{} {batch}", (nice + 10).min(19)));
+    assert_eq!(server.get("/cgi-bin/stat.sh").expect(200).text().trim(), format!("{} {batch}", (nice + 19).min(19)));
     assert_eq!(server.get("/cgi-bin/session.sh").expect(200).text().trim(), own[6 - 3], "no session of its own");
     server.stop();
 }

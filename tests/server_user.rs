@@ -58,6 +58,22 @@ fn is_held_to(status: &str, uid: u32, gid: u32) {
     }
 }
 
+/// A nice value cannot be lowered without privileges, and the thread that starts programs has raised its own: the start-up's
+/// trial said yes, and every request 500.
+#[test]
+fn without_privileges_a_program_may_still_be_less_nice_than_others() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new().sh(
+        "cgi-bin/stat",
+        "printf 'Content-Type: text/plain\\n\\n'; cut -d' ' -f19,41 /proc/$$/stat; ls -ld /proc/$$ | cut -d' ' -f3",
+    );
+    let server = Server::start(&site, ["--user", "nobody", "--cgi-nice", "5"]);
+    assert_eq!(server.get("/cgi-bin/stat").expect(200).text(), "5 3\nnobody\n", "nice, SCHED_BATCH, user");
+    server.stop();
+}
+
 #[test]
 fn every_thread_and_every_program_is_that_user() {
     if !is_root() {

@@ -6,7 +6,7 @@ static long sys(long n, long a, long b, long c, long d) {
     __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
     return r;
 }
-enum { WRITE = 1, EXIT = 60, NANOSLEEP = 35 };
+enum { WRITE = 1, EXIT = 60, NANOSLEEP = 35, GETPID = 39 };
 #elif defined(__aarch64__)
 static long sys(long n, long a, long b, long c, long d) {
     register long x8 __asm__("x8") = n, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
@@ -14,7 +14,7 @@ static long sys(long n, long a, long b, long c, long d) {
     __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
     return x0;
 }
-enum { WRITE = 64, EXIT = 93, NANOSLEEP = 101 };
+enum { WRITE = 64, EXIT = 93, NANOSLEEP = 101, GETPID = 172 };
 #else
 #error "x86_64 or aarch64"
 #endif

@@ -353,8 +353,8 @@ pub(crate) static SETTINGS: &[Setting] = &[
         kind: Kind::One("N"),
         group: Group::Cgi,
         help: "The nice value of programs, 0 to 19",
-        more: "Below the server's own and 10 it needs CAP_SYS_NICE.",
-        default: "the server's own and 10",
+        more: "Below the server's own it needs CAP_SYS_NICE.",
+        default: "19",
     },
     Setting {
         name: "cgi-umask",

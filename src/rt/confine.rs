@@ -18,7 +18,7 @@ pub use crate::rt::sys::spawn::Blame;
 pub use user::User;
 pub use verb::main;
 
-use super::process::{self, Command, PipeReader};
+use super::process::{self, Command, PipeReader, Priority};
 
 /// The first argument of the program that sets all this.
 pub const VERB: &str = "cgi-exec";
@@ -61,6 +61,10 @@ impl Confinement {
         let (report, end) = process::stdout_pipe()?;
         let arguments = self.arguments(group).into_iter().map(OsString::into_vec);
         command.through(helper, arguments, end);
+        if self.nice.is_some() {
+            // A nice value cannot be lowered again without privileges: the helper starts from ours.
+            command.priority(Priority::Batch);
+        }
         Ok(report)
     }
 

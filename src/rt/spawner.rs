@@ -27,8 +27,10 @@ pub use crate::rt::sys::spawn::{Command, Priority, Stdio};
 pub use child::{Child, Exited};
 use inbox::{Inbox, Job, Leftover, Ticket};
 
-/// What [`Priority::Background`] adds to this process's nice value.
-pub const NICE_INCREMENT: i32 = 10;
+/// What [`Priority::Background`] adds to this process's nice value, which ends at 19. A ring's thread weighs as much as 68 such
+/// children. With 10 it weighs as much as 9, and beside 16 quick ones at once it gets less than it needs: a static page took
+/// 120 us at the median where it takes 88 (docs/decisions/0010-script-priority.md).
+pub const NICE_INCREMENT: i32 = 19;
 
 /// How long a stopping spawner waits for children that it has killed. Only one in an uninterruptible sleep takes longer.
 pub const STOP_MS_MAX: u64 = 1_000;
@@ -87,8 +89,8 @@ impl Spawner {
     fn lane(&self, priority: Priority) -> io::Result<&Lane> {
         match (priority, self.normal.get()) {
             (Priority::Background, _) => Ok(&self.background),
-            (Priority::Normal, Some(lane)) => Ok(lane),
-            (Priority::Normal, None) => {
+            (Priority::Batch | Priority::Normal, Some(lane)) => Ok(lane),
+            (Priority::Batch | Priority::Normal, None) => {
                 let lane = Lane::start(&format!("{}-n", self.name), &self.cpus, Priority::Normal)?;
                 Ok(self.normal.get_or_init(|| lane))
             }
@@ -145,8 +147,8 @@ fn settle(cpus: &[usize], priority: Priority) {
 /// So many children are started before our copies of the first one's pipe ends are closed, if there are so many to start.
 /// Whoever waits for the ends of their output is then woken once, and finds several: with one at a time it takes the CPU from
 /// this thread after each start, for two switches and cold caches a script (docs/decisions/0029-short-waits.md). The first of
-/// them is answered later, by at most three starts.
-const STARTED_MAX: usize = 4;
+/// them is answered later, by at most seven starts (0.4 ms), which only come where as many wait.
+const STARTED_MAX: usize = 8;
 
 /// The thread: starts what is queued, reaps what was given up, sleeps.
 fn work(inbox: &Arc<Inbox>, mut launcher: Launcher) {

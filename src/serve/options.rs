@@ -261,7 +261,7 @@ pub struct ScriptBounds {
     pub file_bytes_max: Option<u64>,
     /// The longest core file.
     pub core_bytes_max: Option<u64>,
-    /// The nice value; without it, the server's own and 10.
+    /// The nice value; without it 19, or the server's own and 19 where that is negative.
     pub nice: Option<u8>,
     /// The umask; without it, the server's own.
     pub umask: Option<u16>,

@@ -92,7 +92,7 @@ impl Confinement {
         if let Some(nice) = self.nice {
             let set = rustix::process::setpriority_process(None, nice);
             set.map_err(|errno| {
-                refused(format_args!("nice value {nice}"), errno, "CAP_SYS_NICE to go below the server's own and 10")
+                refused(format_args!("nice value {nice}"), errno, "CAP_SYS_NICE to go below the server's own")
             })?;
         }
         if let Some(umask) = self.umask {

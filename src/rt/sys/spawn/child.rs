@@ -49,7 +49,7 @@ impl<'a> Child<'a> {
             sources,
             last_source,
             altered,
-            is_batch: command.priority == Priority::Background,
+            is_batch: command.priority != Priority::Normal,
             unblocked: SignalSet::empty(),
             errno: AtomicI32::new(0),
             _borrowed: PhantomData,

@@ -43,6 +43,8 @@ pub enum Priority {
     /// SCHED_BATCH and [`NICE_INCREMENT`](crate::rt::spawner::NICE_INCREMENT): the default.
     #[default]
     Background,
+    /// SCHED_BATCH at this process's own nice value, for who sets another one later.
+    Batch,
     /// As this process runs.
     Normal,
 }
