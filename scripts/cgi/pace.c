@@ -57,6 +57,19 @@ static long replies(struct conn *conn, const char *bytes, long len) {
     return count;
 }
 
+/* The median of the p99 of stretches of 50 ms. A host that takes the CPU away for 5 ms twice a second makes the p99 of all, and
+ * is in few of the stretches; what the server does to itself is in most. Sorts each stretch. */
+static long usual_p99(long *took, long total, long rate) {
+    long stretch = rate / 20, count = total / stretch;
+    long *p99 = malloc(count * sizeof *p99);
+    for (long i = 0; i < count; i++) {
+        qsort(took + i * stretch, stretch, sizeof *took, by_size);
+        p99[i] = took[i * stretch + stretch * 99 / 100];
+    }
+    qsort(p99, count, sizeof *p99, by_size);
+    return p99[count / 2];
+}
+
 int main(int argc, char **argv) {
     if (argc < 7) fail("PORT PATH RATE SECONDS CONNECTIONS BODY_BYTES");
     long rate = atol(argv[3]), connections = atol(argv[5]);
@@ -99,8 +112,9 @@ int main(int argc, char **argv) {
                 took[answered++] = at - conns[i].due[conns[i].head++ % QUEUE];
         }
     }
+    double usual = usual_p99(took, total, rate) / 1e3;
     qsort(took, total, sizeof *took, by_size);
-    printf("{\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n", took[total / 2] / 1e3,
-           took[total * 99 / 100] / 1e3, took[total * 999 / 1000] / 1e3, took[total - 1] / 1e3);
+    printf("{\"p50_us\":%.1f,\"p99_us\":%.1f,\"usual_p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f}\n", took[total / 2] / 1e3,
+           took[total * 99 / 100] / 1e3, usual, took[total * 999 / 1000] / 1e3, took[total - 1] / 1e3);
     return 0;
 }
