@@ -93,7 +93,7 @@ def run(args):
 
 def wrk(url, connections, depth, folder, args):
     script = folder / "wrk.lua"
-    script.write_text(measure.WRK_SCRIPT.format(depth=depth, name="nil", value="nil"))
+    script.write_text(measure.WRK_SCRIPT.format(depth=depth, name="nil", value="nil", more=""))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{args.seconds}", "--timeout", "10", "-s", str(script), url]
     output, usage = timed(command, args)
     found = json.loads([line for line in output.splitlines() if line.startswith("RESULT ")][-1][len("RESULT "):])
