@@ -99,8 +99,9 @@ fn made(results: &Results) -> String {
             ),
         },
         String::from(
-            "Capacity is a closed loop. Response times are of an open loop with Poisson arrivals, from the moment a request was \
-             due; all servers are offered the same rates, shares of what the slowest of them can do.",
+            "Capacity is a closed loop. Response times are of an open loop with evenly spaced arrivals, from the moment a \
+             request was due; all servers are offered the same rates, shares of what the slowest of them can do. Ramps have \
+             Poisson arrivals.",
         ),
         String::from(
             "CPU is that of the server's process tree, kernel included, over the answers. For programs it is the busy time of \
