@@ -12,7 +12,7 @@ use crate::http::path::normalise;
 use crate::http::status::Status;
 use crate::site::auth::{Admission, Credentials};
 use crate::site::listing::reply as listing_reply;
-use crate::site::reply::{Failure, Reply, Vary};
+use crate::site::reply::{Reply, Vary};
 use crate::site::resolve::{Look, Search, Verdict};
 use crate::site::route::{Named, Route, route};
 use crate::site::static_file::is_surely_fine;
