@@ -31,7 +31,7 @@ const DEPTH: usize = 20;
 /// The first of them are shown with a backtrace, where they fail the test.
 const SHOWN_MAX: u64 = 3;
 
-/// Beyond what is copied behind its head: a message of two parts, and two slices of `sendfile`.
+/// Beyond what is copied behind its head: a message of two parts, and what leaves by `sendfile`, in one slice or in two.
 const LONGER: [(&str, usize); 2] = [("24k.bin", 24 << 10), ("100k.bin", 100 << 10)];
 
 /// The thread whose allocations are counted now; 0 for none.

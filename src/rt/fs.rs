@@ -29,8 +29,8 @@ pub use watch::{Change, Event, Watch, Watcher};
 #[derive(Debug)]
 pub struct File {
     fd: OwnedFd,
-    /// Whether cachestat(2) answers for it; until it was asked, it may.
-    may_ask: Cell<bool>,
+    /// Whether cachestat(2) answers for it; `None` until it was asked.
+    is_counted: Cell<Option<bool>>,
 }
 
 /// What kind of thing a name leads to.
@@ -238,7 +238,7 @@ impl From<File> for OwnedFd {
 
 impl From<OwnedFd> for File {
     fn from(fd: OwnedFd) -> File {
-        File { fd, may_ask: Cell::new(true) }
+        File { fd, is_counted: Cell::new(None) }
     }
 }
 

@@ -15,13 +15,13 @@ impl File {
     /// Whether all of the `len` bytes from `offset` on are in memory. On a file of another user, where only the ends can be
     /// looked at, a hole between them goes unseen.
     pub fn is_resident(&self, offset: u64, len: usize) -> bool {
-        file::is_resident(&self.fd, offset, len as u64, &self.may_ask)
+        file::is_resident(&self.fd, offset, len as u64, &self.is_counted)
     }
 
-    /// Whether [`is_resident`](Self::is_resident) looks at every page of this file, and not only at the ends of a part. True
-    /// until the kernel has said no.
+    /// Whether [`is_resident`](Self::is_resident) looks at every page of this file, and not only at the ends of a part. False
+    /// until it has.
     pub fn knows_every_page(&self) -> bool {
-        self.may_ask.get()
+        self.is_counted.get() == Some(true)
     }
 
     /// sendfile(2) of at most `len` bytes from `offset` on to a non-blocking socket, now, on this thread. It cannot be told

@@ -79,18 +79,19 @@ pub(crate) fn sendfile(socket: &OwnedFd, file: &OwnedFd, offset: u64, count: usi
 /// cachestat(2) (6.5) counts the pages of the whole part (0.18 us for 256 KiB), but counts those that a read-ahead has only
 /// just asked for, too; a read of the last byte that refuses to wait (RWF_NOWAIT, 0.21 us) tells those apart, since disks
 /// are read in order. Where cachestat is not allowed (another's file, 6.15) or not known, both ends are read, and a hole
-/// between them goes unseen. `may_ask` remembers that.
-pub(crate) fn is_resident(file: &OwnedFd, offset: u64, len: u64, may_ask: &Cell<bool>) -> bool {
+/// between them goes unseen. `is_counted` remembers that: `None` until it was asked.
+pub(crate) fn is_resident(file: &OwnedFd, offset: u64, len: u64, is_counted: &Cell<Option<bool>>) -> bool {
     let Some(last) = offset.checked_add(len.max(1) - 1) else { return false };
     let page = rustix::param::page_size() as u64;
     let pages = last / page - offset / page + 1;
-    let counted = may_ask.get().then(|| cached_pages(file, offset, len));
-    match counted {
-        Some(Ok(cached)) if cached < pages => return false,
-        Some(Err(_)) => may_ask.set(false),
-        Some(Ok(_)) | None => {}
+    if is_counted.get() != Some(false) {
+        let counted = cached_pages(file, offset, len);
+        is_counted.set(Some(counted.is_ok()));
+        if counted.is_ok_and(|cached| cached < pages) {
+            return false;
+        }
     }
-    is_readable_now(file, last) && (may_ask.get() || is_readable_now(file, offset))
+    is_readable_now(file, last) && (is_counted.get() == Some(true) || is_readable_now(file, offset))
 }
 
 /// Pages in the page cache, being read or not.

@@ -154,6 +154,13 @@ impl OpenFile {
         }
     }
 
+    /// One that no cache knows.
+    #[cfg(test)]
+    pub(in crate::serve) fn unwatched(file: File) -> OpenFile {
+        let metadata = file.metadata().expect("fstat of an open file");
+        OpenFile::new(file, metadata, Weak::new())
+    }
+
     /// From now on.
     pub(super) fn set_told(&self, told: Told) {
         self.told.set(told);

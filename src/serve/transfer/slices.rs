@@ -1,6 +1,7 @@
 //! Parts of files that are not in the server's memory: by `sendfile(2)`, a slice a turn, so that connections take turns.
 
 use std::io;
+use std::iter;
 use std::rc::Rc;
 
 use super::{Cut, by_unloading, cold, flush, progress, send, unload};
@@ -14,8 +15,8 @@ use crate::serve::worker::Worker;
 /// One `sendfile(2)` on a socket that TCP paces (BBR): what is more than one buffer of the kernel (64 KiB) waits for a timer,
 /// which costs more than the call (100 KiB: 13.9 us in slices of 60 KiB, 23.5 in one; docs/decisions/0014-large-files.md).
 const PACED_SLICE_BYTES: usize = 60 << 10;
-/// One `sendfile(2)` elsewhere, and so much is looked at together: whether it is in memory, and whether the file is as it was. A
-/// socket takes no more than its buffer has room for, and the next connection waits for no more than this (60 us).
+/// One `sendfile(2)` elsewhere, and so much is looked at together, whether it is in memory; whether the file is as it was is asked
+/// before each slice. A socket takes no more than its buffer has room for, and the next connection waits for no more than this.
 const SLICE_BYTES: usize = 1 << 20;
 /// So much is read from a disk at once, and is looked at together where only the ends of it can be looked at.
 pub(super) const WINDOW_BYTES: usize = 256 << 10;
@@ -144,17 +145,21 @@ impl Unsent {
     /// as a part of what it was: then the client is to see that its reply is not whole.
     fn look(&mut self, most: usize, now_ms: Millis) -> Result<usize, Cut> {
         let start = self.span.start;
-        if most == 0 || start + most as u64 <= self.resident_to {
-            return Ok(most);
+        if most == 0 {
+            return Ok(0);
         }
         if std::mem::replace(&mut self.may_differ, true) && !self.file.is_unchanged() {
             return Err(Cut);
         }
+        if start + most as u64 <= self.resident_to {
+            return Ok(most);
+        }
         let window = if self.file.knows_every_page() { SLICE_BYTES } else { WINDOW_BYTES };
         let window = self.span.len.min(window as u64) as usize;
         // Where only the beginning is there, that leaves now.
-        let parts = [window, window.min(WINDOW_BYTES), window.min(PACED_SLICE_BYTES)];
-        let resident = parts.into_iter().find(|len| self.file.was_resident(start, *len, now_ms)).unwrap_or(0);
+        let mut parts =
+            iter::once(window).chain([WINDOW_BYTES, PACED_SLICE_BYTES].into_iter().filter(|len| *len < window));
+        let resident = parts.find(|len| self.file.was_resident(start, *len, now_ms)).unwrap_or(0);
         self.resident_to = start + resident as u64;
         Ok(most.min(resident))
     }
@@ -244,4 +249,38 @@ async fn read_and_send(
 
 fn rest(span: Span, sent: u64) -> Span {
     Span { start: span.start + sent, len: span.len - sent }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::Builder;
+    use crate::rt::fs::File;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    /// A look at what is in memory covers many slices, on a paced socket, and in a file of up to a MiB it was the only one: what was
+    /// written after it left under the old tag.
+    #[test]
+    fn what_is_written_between_two_slices_is_seen_before_the_next() {
+        let mut written = tempfile::NamedTempFile::new().expect("a file");
+        io::Write::write_all(&mut written, &[b'a'; 4 * PACED_SLICE_BYTES]).expect("write");
+        // So that the next write changes it, however coarse the clock of the file system is.
+        written.as_file().set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("utimensat");
+        let runtime = match Builder::new().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return eprintln!("skipped: no io_uring here ({error})"),
+        };
+        runtime.block_on(async {
+            let file = File::open(written.path()).await.expect("it is there");
+            let span = Span { start: 0, len: 4 * PACED_SLICE_BYTES as u64 };
+            let mut unsent = Unsent::just_found(Rc::new(OpenFile::unwatched(file)), span);
+            for _ in 0..2 {
+                assert_eq!(unsent.look(PACED_SLICE_BYTES, 1).expect("unchanged"), PACED_SLICE_BYTES);
+                unsent.sent(PACED_SLICE_BYTES as u64);
+            }
+            assert!(unsent.resident_to >= span.len, "nothing but the comparison is left to be done");
+            io::Write::write_all(&mut written, b"b").expect("write");
+            assert!(unsent.look(PACED_SLICE_BYTES, 1).is_err());
+        });
+    }
 }
