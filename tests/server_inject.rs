@@ -48,7 +48,7 @@ fn a_delay_of_some_comes_to_some() {
             start.elapsed()
         })
         .collect();
-    // The draw is from a fixed seed: neither none nor all of forty.
+    // The draw is from a fixed seed, which gives about twenty of forty.
     let delayed = took.iter().filter(|took| **took >= Duration::from_millis(50)).count();
     assert!(delayed >= 10, "{took:?}");
     server.stop();
@@ -64,8 +64,8 @@ fn a_spin_is_time_of_the_cpu() {
         client.get("/").expect(200);
     }
     let used = cpu(server.pid()) - before;
-    // It spins by the clock, and may be taken off its CPU meanwhile; nobody takes half of all that.
-    assert!(used >= Duration::from_millis(20 * u64::from(REQUESTS) / 2), "{used:?}");
+    // 400 ms by the clock, of which it may be off its CPU for most; twenty plain answers are less than one of these.
+    assert!(used >= Duration::from_millis(40), "{used:?}");
     server.stop();
 }
 

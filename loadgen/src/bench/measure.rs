@@ -30,7 +30,8 @@ const LATE_MAX: Duration = Duration::from_secs(20);
 const LEFT_BEHIND_MAX: Duration = Duration::from_secs(60);
 /// A ramp is cut into so many pieces, each with a rate of its own.
 pub const RAMP_PIECES: u32 = 12;
-/// The generator has a CPU of its own, and looks at the clock rather than sleep between two requests.
+/// So long before a request is due the generator looks at the clock rather than sleep. Longer was no better: with 1 ms the p99 of its
+/// lag was 16 us, with this 2 (11,500 a second, evenly spaced, single runs).
 const SPIN: &str = "100us";
 
 /// What a cell's file says beside the run.
