@@ -163,6 +163,44 @@ fn sockets_that_are_passed_are_what_is_served() {
     assert_eq!(server.ended().0, Some(0));
 }
 
+/// BBR, which a connection has from the socket that it was accepted from. A client that does not read has little waiting for it.
+#[test]
+fn a_paced_connection_holds_little_that_is_unsent() {
+    let site = Site::new().file("large.bin", support::noise(16 << 20));
+    let sockets = Sockets::new(&site);
+    if rustix::net::sockopt::set_tcp_congestion(&sockets.tcp, "bbr").is_err() {
+        return support::not_here("this kernel has no BBR, or we may not have it");
+    }
+    // What is younger is copied.
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let _server = Managed::start(&site, sockets.pass(), PASSED, &[]);
+    let mut client = Client::connect(sockets.addr);
+    client.head(&["GET /large.bin HTTP/1.1", "Host: test"]);
+    client.read_head();
+    let mut before = 0;
+    wait_until("the connection is full", || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let now = unacknowledged(sockets.addr, client.socket().local_addr().expect("an address"));
+        now > 0 && now == std::mem::replace(&mut before, now)
+    });
+    // Its bound, and the slice that goes over it: 128 and 60 KiB. Half a MiB to some MiB where there is no bound.
+    assert!(before <= 192 << 10, "{before} bytes");
+}
+
+/// What TCP holds of a connection at its server's end: the client has it not.
+fn unacknowledged(server: SocketAddr, client: SocketAddr) -> u64 {
+    let hex = |addr: SocketAddr| match addr {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => panic!("an IPv4 socket"),
+    };
+    let ends = format!("{} {} ", hex(server), hex(client));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of sockets");
+    let line = table.lines().find_map(|line| line.split_once(&ends)).expect("the connection").1;
+    // State, then the queues, which are tx:rx.
+    let queues = line.split_whitespace().nth(1).expect("queues");
+    u64::from_str_radix(&queues[..8], 16).expect("a hexadecimal number")
+}
+
 #[test]
 fn what_is_passed_to_somebody_else_or_is_no_socket() {
     let site = Site::new().file("index.html", "home");

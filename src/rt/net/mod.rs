@@ -56,6 +56,15 @@ pub fn is_paced(socket: &OwnedFd) -> bool {
     socket::congestion_control(socket).is_ok_and(|name| name.starts_with("bbr"))
 }
 
+/// Bounds what a TCP socket holds and has not yet sent once (TCP_NOTSENT_LOWAT): beyond `bytes` it is full, and it has room again when
+/// half of that is left. What was sent and not acknowledged does not count: the window stays full.
+///
+/// # Errors
+/// `EOPNOTSUPP` for a socket that is not TCP's.
+pub fn set_notsent_lowat(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
+    socket::set_notsent_lowat(socket, bytes)
+}
+
 /// The longest backlog of a listener that a runtime with so many direct slots accepts from
 /// ([`Builder::direct_slots`](super::Builder::direct_slots)): no accept may meet a full table.
 pub fn backlog_max(direct_slots: u32) -> u32 {

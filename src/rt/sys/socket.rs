@@ -111,6 +111,12 @@ pub(crate) fn congestion_control(socket: &OwnedFd) -> io::Result<String> {
     Ok(net::sockopt::tcp_congestion(socket)?)
 }
 
+/// TCP_NOTSENT_LOWAT (3.12): the socket is full when so much of what it was given has not been sent once, and has room again when
+/// half of that is left.
+pub(crate) fn set_notsent_lowat(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
+    set_option(socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, bytes.cast_signed())
+}
+
 /// shutdown(2) for writing, on a real descriptor: the ring's SHUTDOWN runs in a worker thread and can hit a slot that
 /// has been given to another connection meanwhile.
 pub(crate) fn shutdown_write(socket: &OwnedFd) -> io::Result<()> {
@@ -178,13 +184,19 @@ pub(crate) fn to_unix_storage(path: &Path) -> io::Result<(libc::sockaddr_storage
 /// bind(2) to an address and any port, which is chosen only by connect(2) (IP_BIND_ADDRESS_NO_PORT, 4.2): the same port
 /// then serves for every different destination, and a port is not looked for twice.
 pub(crate) fn bind_source(socket: &OwnedFd, source: IpAddr) -> io::Result<()> {
-    let yes: libc::c_int = 1;
-    let (fd, value, len) = (socket.as_raw_fd(), (&raw const yes).cast(), size_of::<libc::c_int>() as u32);
-    // SAFETY: `value` is `len` readable bytes on this stack. (The option is IPv4's by name and works on IPv6, too.)
-    if unsafe { libc::setsockopt(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, value, len) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    // IPv4's by name, and works on IPv6, too.
+    set_option(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     Ok(net::bind(socket, &SocketAddr::new(source, 0))?)
+}
+
+/// An option that is a number, and that rustix does not know.
+fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let (fd, bytes, len) = (socket.as_raw_fd(), (&raw const value).cast(), size_of::<libc::c_int>() as u32);
+    // SAFETY: `bytes` is `len` readable bytes on this stack.
+    match unsafe { libc::setsockopt(fd, level, name, bytes, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The address in the first bytes of a `sockaddr_storage`; `None` for a family that is not IP.
