@@ -15,8 +15,8 @@ use crate::serve::worker::Worker;
 /// One `sendfile(2)` on a socket that TCP paces (BBR): what is more than one buffer of the kernel (64 KiB) waits for a timer,
 /// which costs more than the call (100 KiB: 13.9 us in slices of 60 KiB, 23.5 in one; docs/decisions/0014-large-files.md).
 const PACED_SLICE_BYTES: usize = 60 << 10;
-/// One `sendfile(2)` elsewhere, and so much is looked at together, whether it is in memory; whether the file is as it was is asked
-/// before each slice. A socket takes no more than its buffer has room for, and the next connection waits for no more than this.
+/// One `sendfile(2)` elsewhere, and so much is looked at together: whether it is in memory, and whether the file is as it was.
+/// A socket takes no more than its buffer has room for, and the next connection waits for no more than this.
 const SLICE_BYTES: usize = 1 << 20;
 /// So much is read from a disk at once, and is looked at together where only the ends of it can be looked at.
 pub(super) const WINDOW_BYTES: usize = 256 << 10;
@@ -141,17 +141,23 @@ impl Unsent {
         Unsent { file, span, resident_to: 0, may_differ: false }
     }
 
-    /// How many of the next `most` bytes are in memory, from the first on. What was written into the file since would be sent
-    /// as a part of what it was: then the client is to see that its reply is not whole.
+    /// How many of the next `most` bytes are in memory, from the first on. Who got a part of what was written into the file since
+    /// is to see that his reply is not whole. So the last slice leaves only of a file that is as it was; before that it is asked
+    /// now and then, for what would be sent in vain.
     fn look(&mut self, most: usize, now_ms: Millis) -> Result<usize, Cut> {
         let start = self.span.start;
         if most == 0 {
             return Ok(0);
         }
+        let is_known = start + most as u64 <= self.resident_to;
+        let is_last = most as u64 == self.span.len;
+        if is_known && !is_last {
+            return Ok(most);
+        }
         if std::mem::replace(&mut self.may_differ, true) && !self.file.is_unchanged() {
             return Err(Cut);
         }
-        if start + most as u64 <= self.resident_to {
+        if is_known {
             return Ok(most);
         }
         let window = if self.file.knows_every_page() { SLICE_BYTES } else { WINDOW_BYTES };
@@ -259,9 +265,9 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     /// A look at what is in memory covers many slices, on a paced socket, and in a file of up to a MiB it was the only one: what was
-    /// written after it left under the old tag.
+    /// written after it left under the old tag, and the reply was whole.
     #[test]
-    fn what_is_written_between_two_slices_is_seen_before_the_next() {
+    fn what_is_written_between_two_slices_is_seen_before_the_last() {
         let mut written = tempfile::NamedTempFile::new().expect("a file");
         io::Write::write_all(&mut written, &[b'a'; 4 * PACED_SLICE_BYTES]).expect("write");
         // So that the next write changes it, however coarse the clock of the file system is.
@@ -274,13 +280,19 @@ mod tests {
             let file = File::open(written.path()).await.expect("it is there");
             let span = Span { start: 0, len: 4 * PACED_SLICE_BYTES as u64 };
             let mut unsent = Unsent::just_found(Rc::new(OpenFile::unwatched(file)), span);
-            for _ in 0..2 {
-                assert_eq!(unsent.look(PACED_SLICE_BYTES, 1).expect("unchanged"), PACED_SLICE_BYTES);
-                unsent.sent(PACED_SLICE_BYTES as u64);
+            let mut sent = 0;
+            while unsent.span.len > 0 {
+                match unsent.look(PACED_SLICE_BYTES, 1) {
+                    Ok(len) => unsent.sent(len as u64),
+                    Err(Cut) => break,
+                }
+                sent += 1;
+                assert!(unsent.resident_to >= span.len, "nothing but the comparison is left to be done");
+                if sent == 1 {
+                    io::Write::write_all(&mut written, b"b").expect("write");
+                }
             }
-            assert!(unsent.resident_to >= span.len, "nothing but the comparison is left to be done");
-            io::Write::write_all(&mut written, b"b").expect("write");
-            assert!(unsent.look(PACED_SLICE_BYTES, 1).is_err());
+            assert_eq!((sent, unsent.span.len), (3, PACED_SLICE_BYTES as u64), "all but the last");
         });
     }
 }
