@@ -205,6 +205,10 @@ fn run_ab(matches: &ArgMatches) -> Done {
             let source = Source::of(&head.unwrap_or_else(|| String::from(".")));
             let program = built(&source, "head")?;
             match source {
+                // "of main and ." would read as the end of a sentence.
+                Source::Folder(folder) if folder == Path::new(".") => {
+                    (program, String::from("this folder"), Some(String::from("HEAD")))
+                }
                 Source::Folder(folder) => (program, folder.display().to_string(), Some(String::from("HEAD"))),
                 Source::Revision(revision) => (program, build::describe(here, &revision), Some(revision)),
             }
