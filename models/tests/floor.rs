@@ -1,7 +1,10 @@
 //! The floor from outside: what makes its numbers honest is that it answers like a server under every kind of client.
 
+#[path = "../../tests/tcp_queues/mod.rs"]
+mod tcp_queues;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -124,26 +127,16 @@ fn head_and_body_bytes(stream: &mut TcpStream) -> usize {
 
 /// What TCP holds for the client: unacknowledged at the server's end, unread at ours.
 fn held_by_sockets(stream: &TcpStream) -> usize {
-    let [ours, theirs] = [stream.local_addr(), stream.peer_addr()].map(|address| match address.unwrap() {
-        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
-        SocketAddr::V6(_) => panic!("an IPv4 socket"),
-    });
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    // From, to, state, and the queues: tx:rx.
-    let queues = |from: &str, to: &str| {
-        let line = table.lines().find_map(|line| line.split_once(&format!("{from} {to} "))).expect("the connection").1;
-        let (sent, received) = line.split_whitespace().nth(1).expect("queues").split_once(':').expect("two");
-        [sent, received].map(|hex| usize::from_str_radix(hex, 16).unwrap())
-    };
-    queues(&theirs, &ours)[0] + queues(&ours, &theirs)[1]
+    let [ours, theirs] = [stream.local_addr(), stream.peer_addr()].map(Result::unwrap);
+    tcp_queues::queues(theirs, ours)[0] + tcp_queues::queues(ours, theirs)[1]
 }
 
 #[test]
 fn a_client_that_reads_late_gets_every_byte_in_order() {
     let floor = Floor::start();
     let mut stream = floor.connect();
-    // More than the sockets hold, in bursts, so that sends are short and replies pile up in the server. What they hold is between 2 and
-    // 4 MiB, by the congestion control; 1 MiB beyond it the server cuts.
+    // More than the sockets hold, in bursts, so that sends are short and replies pile up in the server. They hold 2.7 MB under
+    // cubic and 4 under BBR; 1 MiB beyond that the server cuts.
     let (mut bursts, reply_bytes) = (0, head_and_body_bytes(&mut stream));
     while bursts * 30 * reply_bytes < held_by_sockets(&stream) + (256 << 10) {
         stream.write_all(&REQUEST.repeat(30)).unwrap();
