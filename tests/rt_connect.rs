@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use rt_support::*;
-use ucaffeine::rt::net::{ConnectOptions, TcpStream, is_paced};
+use ucaffeine::rt::net::{ConnectOptions, TcpStream, is_paced, set_notsent_lowat};
 use ucaffeine::rt::time::{self, Instant};
 use ucaffeine::rt::{self, select2};
 
@@ -31,10 +31,14 @@ fn a_socket_is_paced_where_bbr_is_its_congestion_control() {
     let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control").unwrap();
     let socket = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     assert!(!is_paced(&socket), "not TCP's");
+    assert_eq!(set_notsent_lowat(&socket, 1).unwrap_err().raw_os_error(), Some(libc::ENOPROTOOPT));
     let socket = std::os::fd::OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let (unix, _) = std::os::unix::net::UnixStream::pair().unwrap();
+    assert_eq!(set_notsent_lowat(&unix.into(), 1).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
     for name in allowed.split_ascii_whitespace() {
         set_tcp_congestion(&socket, name).unwrap();
         assert_eq!(is_paced(&socket), name.starts_with("bbr"), "{name}");
+        set_notsent_lowat(&socket, 128 << 10).expect("it is TCP's");
     }
 }
 

@@ -20,8 +20,8 @@ fn a_request_costs_what_the_baseline_says_and_a_planted_cost_is_found() {
     let advice = "if it is meant: cargo run --release -p loadgen -- gate counters --bless";
     assert!(compared.worse.is_empty(), "{:#?}\n{advice}\n{measured:#?}", compared.worse);
     // Without its cache, the server opens the file anew for each request: real, and exactly what the counters are for. (What a GET
-    // submits depends on the hour: a file that is younger than a second goes through a pipe, an older one by sendfile(2) and no
-    // entry of its own. A HEAD opens it either way.)
+    // submits depends on the age of the file: one that is younger than a second is read and sent by the ring, an older one leaves
+    // by sendfile(2), with no entry. A HEAD opens it and is sent, always.)
     let mut planted = Options::default();
     planted.files.cache_bytes_max = 0;
     let found = compare(&baseline, &counters::served(planted)).worse;

@@ -22,10 +22,10 @@ use super::places::Place;
 use super::transfer::{Cut, Unsent};
 use super::worker::Worker;
 
-/// A socket that TCP paces (BBR) holds no more than this that it has not sent once: one buffer that TCP's timer sends, and the next.
+/// With so much that it has not sent once, a socket that TCP paces (BBR) is full: one buffer that TCP's timer sends, and the next.
 /// A connection that is now and then short of data keeps BBR's estimate of the bandwidth; behind a long queue it sinks to what the
 /// client happened to take, and each buffer waits for a timer (10 MiB: 3,300 us of CPU at 170 a second without this bound, 1,700
-/// at 440 with it; docs/decisions/0014-large-files.md). Where TCP does not pace, it would cost twice what it saves there.
+/// at 440 with it; docs/decisions/0014-large-files.md). Where TCP does not pace, 10 MiB would cost 1.7 times as much.
 const PACED_UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// What the bytes travel through. TLS will be another variant.

@@ -56,11 +56,11 @@ pub fn is_paced(socket: &OwnedFd) -> bool {
     socket::congestion_control(socket).is_ok_and(|name| name.starts_with("bbr"))
 }
 
-/// Bounds what a TCP socket holds and has not yet sent once (TCP_NOTSENT_LOWAT): beyond `bytes` it is full, and it has room again when
-/// half of that is left. What was sent and not acknowledged does not count: the window stays full.
+/// Bounds what a TCP socket holds and has not yet sent once (TCP_NOTSENT_LOWAT): from `bytes` on it begins no new buffer (64 KiB), and is
+/// full; it has room again when half of that is left. What was sent and not acknowledged does not count: the window stays full.
 ///
 /// # Errors
-/// `EOPNOTSUPP` for a socket that is not TCP's.
+/// ENOPROTOOPT, EOPNOTSUPP: a socket that is not TCP's.
 pub fn set_notsent_lowat(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
     socket::set_notsent_lowat(socket, bytes)
 }

@@ -111,8 +111,8 @@ pub(crate) fn congestion_control(socket: &OwnedFd) -> io::Result<String> {
     Ok(net::sockopt::tcp_congestion(socket)?)
 }
 
-/// TCP_NOTSENT_LOWAT (3.12): the socket is full when so much of what it was given has not been sent once, and has room again when
-/// half of that is left.
+/// TCP_NOTSENT_LOWAT (3.12): the socket is full when so much of what it was given has not been sent once and its last buffer is full,
+/// too; it has room again when half of that is left.
 pub(crate) fn set_notsent_lowat(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, bytes.cast_signed())
 }
